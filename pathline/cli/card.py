@@ -1,0 +1,77 @@
+"""The model card: what a run was trained on, how, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pathline.data.source import Samples
+from pathline.metrics.distances import energy_distance, memorisation_ratio
+from pathline.runs import Run, guided
+from pathline.sampling.sample import sample
+from pathline.sampling.samplers import default_sampler
+
+MOST = 500  # samples for the figures
+STEPS = 30
+
+CARD = """# {name}
+
+A {kind} of {data}, trained with [pathline](https://pypi.org/project/pathline).
+
+![samples](samples/grid.png)
+
+{about}
+
+## Figures
+
+{figures}
+
+Samples for these figures were made without guidance (w = 1), by {sampler} in {evaluations} calls of the network.
+The loss by time is in `samples/loss.png`, the way from noise to data in `samples/noise-to-data.gif`.
+
+## Settings
+
+{settings}
+"""
+
+
+def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -> None:
+    """Write README.md of a run, with figures measured now."""
+    field, sampler = run.field(), default_sampler()
+    real = held_out.take(slice(MOST))
+    shape = (len(real.x), *run.shape)
+    made = sample(field if real.y is None else guided(field, real.y), shape, sampler, STEPS, seed=2)
+    raw = run.normalisation.back(made)
+    scale = float(training.x.max() - training.x.min())
+    last = [line for line in run.metrics() if "held_out_loss" in line][-1]
+    about = {
+        "data": training.title,
+        "licence of the data": training.licence,
+        "source of the data": training.source,
+        "split": f"{len(training.x):,} samples to train on, {len(held_out.x):,} held out, never seen in training",
+        "weights": f"{sum(p.numel() for p in field.parameters()):,}, averaged over training",
+        "trained in": f"{seconds:.0f} s",
+    }
+    figures = {
+        f"held-out matching loss at step {last['step']}": f"{last['held_out_loss']:.4f}",
+        f"squared energy distance of {len(raw)} samples to held-out data, in units of the data's range": (
+            f"{energy_distance(raw / scale, real.x / scale):.4f}"
+        ),
+        "distance to the nearest training sample, over that of held-out data (1: as new as real data)": (
+            f"{memorisation_ratio(raw, training.x, real.x):.2f}"
+        ),
+    }
+    text = CARD.format(
+        name=run.folder.name,
+        kind="class-conditional model" if run.classes else "model",
+        data=run.config.data,
+        about=_table(about),
+        figures=_table(figures),
+        sampler=sampler,
+        evaluations=STEPS * len(sampler.nodes),
+        settings=_table(run.config.to_dict()),
+    )
+    (run.folder / "README.md").write_text(text)
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])

@@ -1,0 +1,39 @@
+"""`pathline info`: what a run folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from pathline.runs import Run
+from pathline.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Show what a run folder holds, and check its checkpoints byte by byte."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    run = Run.open(tyro.cli(Arguments, prog="pathline info", args=argv).run)
+    table = Table(title=str(run.folder), show_header=False, title_justify="left")
+    table.add_row("samples", f"shape {run.shape}, {len(run.classes)} classes" if run.classes else f"shape {run.shape}")
+    table.add_row("weights", f"{sum(p.numel() for p in run.field().parameters()):,}")
+    for step in checkpoint.steps_of(run.folder):
+        table.add_row(f"checkpoint {step}", f"whole, {len(checkpoint.load(run.folder, step).model)} tensors")
+    for line in run.metrics()[-2:]:
+        for key, value in line.items():
+            if key != "held_out_loss_by_t":
+                table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+    for key, value in run.config.to_dict().items():
+        table.add_row(key, str(value))
+    Console().print(table)
+    return 0

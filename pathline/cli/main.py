@@ -1,0 +1,59 @@
+"""The front door: it knows the commands by name, and loads one only when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a model: pathline train digits",
+    "sample": "make samples with a trained model: pathline sample runs/digits --class 3",
+    "info": "what a run folder holds: pathline info runs/digits",
+}
+
+HELP = """pathline: flow matching and diffusion models, from noise to data
+
+usage: pathline COMMAND ...
+
+commands:
+{commands}
+
+pathline COMMAND --help tells more; pathline --version the version.
+Time runs from noise (t = 0) to data (t = 1), everywhere.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns its exit code: 0, 2 for bad input, 130 if interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())), end="")
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("pathline"))
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
+        print(f"pathline: unknown command {name!r}; {hint}", file=sys.stderr)
+        return 2
+    try:
+        return int(importlib.import_module(f"pathline.cli.{name}").main(rest))
+    except KeyboardInterrupt:
+        print(f"pathline {name}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if "PATHLINE_TRACEBACK" in os.environ:
+            raise
+        print(f"pathline {name}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

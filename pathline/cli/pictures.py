@@ -1,0 +1,111 @@
+"""The pictures and the model card that a training run ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pathline.data.source import Samples
+from pathline.fields.field import Field
+from pathline.noise import Noise
+from pathline.plots.animation import enlarged, frame_of, save_gif
+from pathline.plots.axes import new_axes, save
+from pathline.plots.images import image_grid, tile
+from pathline.plots.loss import loss, loss_by_time
+from pathline.plots.scatter import scatter
+from pathline.runs import Run, guided
+from pathline.sampling.sample import sample, start
+from pathline.sampling.samplers import default_sampler
+
+COLUMNS = 10
+STEPS = 30
+POINTS = 2000
+
+
+def draw_all(run: Run, training: Samples) -> None:
+    """All pictures of a finished run."""
+    field = run.field()
+    w = run.config.guidance
+    low, high = float(training.x.min()), float(training.x.max())
+    draw_grid(run, sample_classes(run, field, w), low, high, run.samples_folder / "grid.png")
+    draw_animation(run, field, w, low, high)
+    draw_loss(run)
+
+
+def sample_classes(run: Run, field: Any, w: float) -> Tensor:
+    """Ten samples of each class with guidance (or of no class), in the units of the data."""
+    count = POINTS if len(run.shape) == 1 else COLUMNS * max(len(run.classes), COLUMNS if not run.classes else 1)
+    y = labels(run, count)
+    return run.normalisation.back(
+        sample(guided(field, y, w) if run.classes else field, (count, *run.shape), steps=STEPS, seed=0)
+    )
+
+
+def labels(run: Run, count: int) -> Tensor:
+    """Class indices, one class after another."""
+    return torch.arange(count) * max(len(run.classes), 1) // count
+
+
+def draw_grid(run: Run, x: Tensor, low: float, high: float, path: Path) -> None:
+    """Samples class by class: a row of pictures each, or a colour each in the plane."""
+    if len(run.shape) == 3:
+        title = f"{run.config.data}, guidance {run.config.guidance:g}" if run.classes else run.config.data
+        save(image_grid((x.numpy() - low) / (high - low), COLUMNS, run.classes, title), path)
+    else:
+        save(scatter(_plane(x), labels(run, len(x)).numpy() if run.classes else None, run.classes), path)
+
+
+def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> None:
+    """The samples on their way from noise to data."""
+    count = 8 * len(run.classes) if run.classes and len(run.shape) == 3 else 80 if len(run.shape) == 3 else 1000
+    y = labels(run, count)
+    target: Field = guided(field, y, w) if run.classes else field
+    sampler = default_sampler()
+    x, noise = start(target, (count, *run.shape), Noise(1))
+    with torch.no_grad():
+        states = [
+            run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=40), noise)
+        ]
+    save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
+
+
+def _frame(run: Run, x: Tensor, y: Tensor, low: float, high: float) -> Any:
+    if len(run.shape) == 3:
+        sheet = tile((x.numpy() - low) / (high - low), columns=8 if run.classes else 10, paper=0.0)
+        return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
+    ax = scatter(_plane(x), y.numpy() if run.classes else None, ax=new_axes(3.4, 3.4))
+    reach = 1.3 * max(abs(low), abs(high))
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    return frame_of(ax)
+
+
+def _plane(x: Tensor) -> Any:
+    """The first two coordinates."""
+    return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
+
+
+def draw_loss(run: Run) -> None:
+    """The loss as training went, and on held-out data by time at the end."""
+    lines = run.metrics()
+    logged = [line for line in lines if "loss" in line]
+    held = [line for line in lines if "held_out_loss" in line]
+    ax = new_axes(9.0, 3.4)
+    figure: Any = ax.figure
+    figure.clear()
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    loss(
+        [line["step"] for line in logged],
+        [line["loss"] for line in logged],
+        [line["step"] for line in held],
+        [line["held_out_loss"] for line in held],
+        ax=left,
+    )
+    loss_by_time(held[-1]["held_out_loss_by_t"], ax=right)
+    for part in (left, right):
+        part.spines[["top", "right"]].set_visible(False)
+    save(left, run.samples_folder / "loss.png")

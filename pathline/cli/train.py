@@ -1,0 +1,181 @@
+"""`pathline train`: a preset, a TOML file or an interrupted run, to a run folder with a model and its pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pathline.cli.card import write_card
+from pathline.cli.pictures import draw_all
+from pathline.config import Config, load_config, presets
+from pathline.data.source import Samples
+from pathline.runs import Run
+from pathline.training import checkpoint
+from pathline.training.ema import EMA
+from pathline.training.loop import TrainStep, adamw, train, warmup_cosine
+from pathline.training.loss import MatchingLoss
+from pathline.training.validation import loss_by_time
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a model. Leaves a run folder with the model, its settings, metrics, pictures and a model card."""
+
+    config: Annotated[Config, tyro.conf.OmitArgPrefixes]
+    out: Path | None = None
+    """The run folder; runs/PRESET unless given."""
+    overwrite: bool = False
+    """Replace the run in that folder."""
+    resume: Path | None = None
+    """Go on with the run in this folder, as it was configured."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    preset = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    if preset is None and not {"-h", "--help", "--resume"} & {word.partition("=")[0] for word in argv}:
+        raise ValueError(
+            f"name a preset ({', '.join(presets())}) or a file ending in .toml, or go on with --resume RUN"
+        )
+    base = load_config(preset) if preset else Config()
+    arguments = tyro.cli(
+        Arguments,
+        prog=f"pathline train {preset or 'PRESET|FILE.toml'}",
+        args=argv,
+        default=Arguments(base),
+    )
+    console = Console(stderr=False)
+    if arguments.resume is not None:
+        return _resume(arguments, base, console)
+    samples = arguments.config.source.load()
+    held_out = samples.split(arguments.config.held_out, arguments.config.seed)
+    arguments.config.loss(arguments.config.field(samples.shape, len(samples.classes)))  # a wrong name is said here
+    out = arguments.out or Path("runs") / Path(preset or "").stem
+    run = Run.create(out, arguments.config, samples, arguments.overwrite)
+    return _train(run, held_out, console, start=None)
+
+
+def _resume(arguments: Arguments, base: Config, console: Console) -> int:
+    if arguments.config != base or arguments.out is not None or arguments.overwrite:
+        raise ValueError("--resume goes on with the settings of the run; leave out every other flag")
+    assert arguments.resume is not None
+    run = Run.open(arguments.resume)
+    start = run.checkpoint().step
+    if start >= run.config.steps and (run.folder / "README.md").exists():
+        console.print(f"{run.folder} is finished: {start} steps. Sample it with: pathline sample {run.folder}")
+        return 0
+    return _train(run, run.config.source.load().split(run.config.held_out, run.config.seed), console, start)
+
+
+def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:
+    config = run.config
+    training, held_out = split
+    loss = config.loss(config.field(run.shape, len(run.classes)))
+    ema, optimizer = EMA(loss.field, config.ema), adamw(loss, config.learning_rate, config.weight_decay)
+    if start is None:
+        checkpoint.save(run.folder, 0, loss.field, ema, optimizer)
+    else:
+        checkpoint.restore(run.checkpoint(start), loss.field, ema, optimizer)
+    done = start or 0
+    size = sum(p.numel() for p in loss.parameters())
+    console.print(f"{config.data}: {len(training.x):,} samples to train on, {len(held_out.x):,} held out")
+    console.print(f"{config.network} of {size:,} weights, {config.steps:,} steps of {config.batch_size} samples")
+    steps = train(
+        loss,
+        run.normalisation.into(training.x),
+        training.y,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        optimizer=optimizer,
+        lr_schedule=warmup_cosine(config.warmup),
+        ema=ema,
+        clip=config.clip,
+        start=done,
+    )
+    began = time.monotonic()
+    try:
+        with _progress(config.steps, done, console) as advance:
+            for step in steps:
+                done = step.step
+                advance(step)
+                _log(run, step, config, began, start or 0)
+                if done % config.evaluate_every == 0 or done == config.steps:
+                    _validate(run, done, loss, ema, held_out)
+                if done % config.checkpoint_every == 0 or done == config.steps:
+                    checkpoint.save(run.folder, done, loss.field, ema, optimizer)
+    except KeyboardInterrupt:
+        checkpoint.save(run.folder, done, loss.field, ema, optimizer)
+        print(f"\ninterrupted at step {done}; go on with: pathline train --resume {run.folder}", file=sys.stderr)
+        return 130
+    seconds = time.monotonic() - began
+    console.print(f"trained in {seconds:.0f} s; drawing samples")
+    draw_all(run, training)
+    write_card(run, training, held_out, seconds)
+    console.print(_goodbye(run), highlight=False, soft_wrap=True)
+    return 0
+
+
+def _log(run: Run, step: TrainStep, config: Config, began: float, start: int) -> None:
+    if step.step % config.log_every and step.step != config.steps and step.step != 1:
+        return
+    seconds = time.monotonic() - began
+    rate = (step.step - start) * config.batch_size / seconds
+    run.log(
+        step=step.step,
+        loss=float(step.loss),
+        gradient_norm=float(step.gradient_norm),
+        seconds=round(seconds, 2),
+        samples_per_second=round(rate, 1),
+    )
+
+
+def _validate(run: Run, step: int, loss: MatchingLoss, ema: EMA, held_out: Samples) -> None:
+    with ema.applied():
+        by_time = loss_by_time(loss, run.normalisation.into(held_out.x), held_out.y)
+    run.log(step=step, held_out_loss=float(by_time.mean()), held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()])
+
+
+@contextmanager
+def _progress(steps: int, done: int, console: Console) -> Iterator[Callable[[TrainStep], None]]:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as bar:
+        task = bar.add_task("", total=steps, completed=done, loss=float("nan"))
+        shown = 0.0
+
+        def advance(step: TrainStep) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > 0.25 or step.step == steps:
+                shown = time.monotonic()
+                bar.update(task, completed=step.step, loss=float(step.loss))
+
+        yield advance
+
+
+def _goodbye(run: Run) -> str:
+    folder = run.folder
+    first = f" --class {run.classes[min(3, len(run.classes) - 1)]} --guidance 2" if run.classes else ""
+    return (
+        f"\npictures:    {folder}/samples/grid.png\n"
+        f"             {folder}/samples/noise-to-data.gif\n"
+        f"             {folder}/samples/loss.png\n"
+        f"model card:  {folder}/README.md\n"
+        f"\ntry next:    pathline sample {folder}{first}\n"
+        f"             pathline sample {folder} --sigma beta:1.5 --steps 100 --out sde.png\n"
+        f"             pathline info {folder}"
+    )

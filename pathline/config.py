@@ -1,0 +1,182 @@
+"""The settings of a run: plain values that a TOML file, a flag or a config.json can hold, and the parts they name."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pathline.data.source import Source
+from pathline.fields.network import NetworkField
+from pathline.networks.mlp import MLP
+from pathline.networks.unet import UNet
+from pathline.paths.couplings import Coupling
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import Prediction
+from pathline.paths.schedules import Schedule
+from pathline.specs import build, did_you_mean
+from pathline.training.loss import MatchingLoss
+from pathline.training.times import Times
+from pathline.training.weights import Weight
+
+NETWORKS = {"mlp": "vectors", "unet": "images"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
+
+    data: str = "digits"
+    """The data set: digits, moons."""
+    held_out: float = 0.2
+    """The share of the data that is held out for validation."""
+    schedule: str = "linear"
+    """The noise schedule: linear, cosine, polynomial:P, square-root, variance-preserving."""
+    prediction: str = "velocity"
+    """What the network predicts: velocity, score, noise, data, v; two heads as velocity,score."""
+    coupling: str = "independent"
+    """Which noise goes with which data."""
+    times: str = "uniform"
+    """When along the path training looks: uniform, logit-normal."""
+    weight: str = "unit"
+    """How much an error counts: unit, or error-as for the units of the velocity."""
+    network: str = "unet"
+    """The network: mlp for vectors, unet for images."""
+    width: int = 32
+    """Of the network's layers."""
+    depth: int = 2
+    """Blocks of the mlp, or levels of the unet."""
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 128
+    """Samples in a step."""
+    learning_rate: float = 2e-3
+    """The highest, after a warm-up; it falls along a cosine."""
+    warmup: float = 0.05
+    """The share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    clip: float = 1.0
+    """The largest norm of a gradient."""
+    ema: float = 0.995
+    """The decay of the averaged weights, which are the ones that are sampled."""
+    drop: float = 0.1
+    """The share of labels dropped in training, so that guidance can be used."""
+    guidance: float = 2.0
+    """The guidance scale of the pictures."""
+    seed: int = 0
+    """Of everything random."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int = 250
+    """Steps between validations."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "width", "depth", "log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("drop", "ema", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
+        if self.network not in NETWORKS:
+            raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
+
+    @property
+    def source(self) -> Source:
+        """Where the data comes from."""
+        return build(Source, self.data)
+
+    def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
+        """A new field for samples of this shape: the same weights for the same seed."""
+        names = self.prediction.split(",")
+        heads = tuple(build(Prediction, name.strip()) for name in names)
+        path = GaussianPath(build(Schedule, self.schedule))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self._network(shape, classes or None, len(heads))
+        return NetworkField(network, path, heads if len(heads) > 1 else heads[0])
+
+    def loss(self, field: NetworkField) -> MatchingLoss:
+        """The training loss of a field."""
+        is_conditional = field.null is not None
+        return MatchingLoss(
+            field,
+            coupling=build(Coupling, self.coupling),
+            times=build(Times, self.times),
+            weight=build(Weight, self.weight),
+            drop=self.drop if is_conditional else 0.0,
+            seed=self.seed,
+        )
+
+    def _network(self, shape: tuple[int, ...], classes: int | None, heads: int) -> nn.Module:
+        if (len(shape) == 3) != (self.network == "unet"):
+            raise ValueError(
+                f"network {self.network!r} is for {NETWORKS[self.network]}, but {self.data} has samples of shape "
+                f"{shape}; use {'unet' if len(shape) == 3 else 'mlp'!r}"
+            )
+        if self.network == "unet":
+            return UNet(shape[0], self.width, self.depth, classes, heads)
+        return MLP(shape[0], self.width, self.depth, classes, heads)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def presets() -> dict[str, Path]:
+    """The presets inside the package, by name."""
+    folder = Path(str(files("pathline") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_config(name: str) -> Config:
+    """The settings of a preset, or of a TOML file.
+
+    Raises:
+        ValueError: If there is no such preset or file, or it has an unknown field or a value of the wrong type.
+    """
+    known = presets()
+    if name in known:
+        return config_from_toml(known[name])
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise ValueError(f"there is no file {name}")
+        return config_from_toml(Path(name))
+    raise ValueError(f"unknown preset {name!r}{did_you_mean(name, known)}, or a file ending in .toml")
+
+
+def config_from_toml(path: Path) -> Config:
+    """The settings in a file; a key `preset` names those that it begins from."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    base = values.pop("preset", None)
+    return config_from(values, path, load_config(base) if base is not None else Config())
+
+
+def config_from(values: dict[str, Any], path: Path, base: Config | None = None) -> Config:
+    """The settings that plain values from a file make, over those of `base`."""
+    kinds = {field.name: type(field.default) for field in fields(Config)}
+    for key, value in values.items():
+        if key not in kinds:
+            raise ValueError(f"{path} has an unknown field {key!r}{did_you_mean(key, kinds)}")
+        if kinds[key] is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is not kinds[key]:
+            raise ValueError(f"{path}: {key} must be of type {kinds[key].__name__}, got {value!r}")
+    return replace(base or Config(), **values)

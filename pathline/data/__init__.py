@@ -1,0 +1,1 @@
+"""Data: distributions with exact densities, toys, and data sets with their normalisation."""

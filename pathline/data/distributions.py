@@ -1,0 +1,154 @@
+"""Distributions whose density and samples are exact.
+
+    p(x) = sum_k weight_k N(x; mean_k, covariance_k)
+
+A covariance is kept as its eigenvalues and axes: any alpha^2 C + beta^2 I then has the same axes, which is what the
+exact fields of a Gaussian path are made of.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from pathline.noise import Noise, fresh_seed
+
+
+class Distribution(nn.Module, ABC):
+    """A density on vectors of size `dimension`, with exact samples."""
+
+    dimension: int
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of `x`, of shape `(batch, dimension)`, in nats, of shape `(batch,)`."""
+
+    @abstractmethod
+    def sample(self, count: int, seed: int | None = None) -> Tensor:
+        """Samples of shape `(count, dimension)`: sample i depends on (seed, i) only."""
+
+
+class GaussianMixture(Distribution):
+    """A mixture of normals.
+
+    Args:
+        means: Of shape `(components, dimension)`.
+        covariances: Of shape `(components, dimension, dimension)`, or variances of shape `(components, dimension)`
+            (along the axes) or `(components,)` (the same in every direction).
+        weights: Of shape `(components,)`; they are made to add up to 1. All the same if left out.
+
+    Raises:
+        ValueError: If shapes do not fit, a covariance is not symmetric positive definite, or a weight is not positive.
+    """
+
+    means: Tensor
+    weights: Tensor
+    variances: Tensor  # (components, dimension): eigenvalues
+    axes: Tensor | None  # (components, dimension, dimension): eigenvectors as columns, None where along the axes
+
+    def __init__(self, means: Tensor, covariances: Tensor, weights: Tensor | None = None) -> None:
+        super().__init__()
+        means = torch.as_tensor(means)
+        means = means if means.is_floating_point() else means.to(torch.get_default_dtype())
+        covariances = torch.as_tensor(covariances, dtype=means.dtype, device=means.device)
+        if means.ndim != 2:
+            raise ValueError(f"means must have shape (components, dimension), got {tuple(means.shape)}")
+        k, d = means.shape
+        if weights is None:
+            weights = torch.ones(k)
+        weights = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
+        if weights.shape != (k,) or not (weights > 0).all():
+            raise ValueError(f"weights must be {k} positive numbers, one a component, got {weights.tolist()}")
+        if covariances.shape not in ((k,), (k, d), (k, d, d)):
+            raise ValueError(
+                f"covariances must have shape ({k},), ({k}, {d}) or ({k}, {d}, {d}) to go with means of shape "
+                f"({k}, {d}), got {tuple(covariances.shape)}"
+            )
+        axes = None
+        if covariances.ndim == 3:
+            if not torch.allclose(covariances, covariances.mT):
+                raise ValueError("covariances must be symmetric; pass (c + c.mT) / 2")
+            variances, axes = torch.linalg.eigh(covariances)
+        else:
+            variances = covariances.reshape(k, -1).expand(k, d)
+        if not (variances > 0).all():
+            raise ValueError(f"covariances must be positive definite, the least variance is {variances.min():g}")
+        self.dimension = d
+        self.register_buffer("means", means)
+        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("variances", variances.contiguous())
+        self.register_buffer("axes", axes)
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """Itself."""
+        return self
+
+    @classmethod
+    def symmetric(cls, components: int = 8, radius: float = 5.0, std: float = 1.0) -> GaussianMixture:
+        """Components evenly on a circle in the plane."""
+        angle = torch.arange(components) * (2 * math.pi / components)
+        return cls(radius * torch.stack((angle.cos(), angle.sin()), 1), torch.full((components,), std**2))
+
+    def to_axes(self, x: Tensor) -> Tensor:
+        """Vectors of shape `(batch, components, dimension)` in each component's own axes."""
+        return x if self.axes is None else torch.einsum("bkd,kde->bke", x, self.axes)
+
+    def from_axes(self, x: Tensor) -> Tensor:
+        """The reverse of `to_axes`."""
+        return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of `x` in nats, of shape `(batch,)`."""
+        if x.ndim != 2 or x.shape[1] != self.dimension:
+            raise ValueError(f"x must have shape (batch, {self.dimension}), got {tuple(x.shape)}")
+        z = self.to_axes(x[:, None] - self.means)
+        return torch.logsumexp(self.weights.log() + log_normal(z, self.variances), -1)
+
+    def sample(self, count: int, seed: int | None = None) -> Tensor:
+        """Samples of shape `(count, dimension)`."""
+        return self.sample_with_component(count, seed)[0]
+
+    def sample_with_component(self, count: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
+        """Samples, and which component each is of."""
+        noise = Noise(fresh_seed() if seed is None else seed)
+        dtype, device = self.means.dtype, self.means.device
+        place = noise.of(1).uniform((count, 1), dtype=torch.float64, device=device)[:, 0]
+        k = torch.searchsorted(self.weights.double().cumsum(0), place).clamp(max=len(self.weights) - 1)
+        z = noise.normal((count, self.dimension), dtype=dtype, device=device) * self.variances[k].sqrt()
+        if self.axes is not None:
+            z = torch.einsum("be,bde->bd", z, self.axes[k])
+        return self.means[k] + z, k
+
+
+class Normal(Distribution):
+    """A normal density.
+
+    Args:
+        mean: Of shape `(dimension,)`.
+        covariance: Of shape `(dimension, dimension)`, or variances of shape `(dimension,)` or `()`.
+    """
+
+    def __init__(self, mean: Tensor, covariance: Tensor | float = 1.0) -> None:
+        super().__init__()
+        mean = torch.as_tensor(mean)
+        if mean.ndim != 1:
+            raise ValueError(f"mean must have shape (dimension,), got {tuple(mean.shape)}")
+        self.mixture = GaussianMixture(mean[None], torch.as_tensor(covariance)[None])
+        self.dimension = self.mixture.dimension
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of `x` in nats, of shape `(batch,)`."""
+        return self.mixture.log_prob(x)
+
+    def sample(self, count: int, seed: int | None = None) -> Tensor:
+        """Samples of shape `(count, dimension)`."""
+        return self.mixture.sample(count, seed)
+
+
+def log_normal(z: Tensor, variance: Tensor) -> Tensor:
+    """The log-density of N(0, diag(variance)) at `z`, summed over the last dimension."""
+    return -0.5 * (z**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)

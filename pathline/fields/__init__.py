@@ -1,0 +1,1 @@
+"""Fields: what samplers solve. Networks, exact fields and guided pairs all read the same."""

@@ -1,0 +1,101 @@
+"""Exact fields: the marginal of a Gaussian path towards a distribution that is known.
+
+Marginalisation averages the conditional fields over what the data may have been,
+
+    u_t(x) = E[u_t(x | data) | x_t = x],   score_t(x) = E[score_t(x | data) | x_t = x]
+
+For a mixture, p_t = sum_k w_k N(alpha mean_k, S_k) with S_k = alpha^2 C_k + beta^2 I, so with r_k(x) the posterior
+weight of component k
+
+    score = -sum_k r_k S_k^-1 (x - alpha mean_k),   data = sum_k r_k (mean_k + alpha C_k S_k^-1 (x - alpha mean_k))
+    noise = -beta score,   velocity = alpha' data - (beta^2)'/2 score
+
+None of which is singular anywhere, the ends included.
+
+Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, theorems 10 and 13
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pathline.data.distributions import GaussianMixture, Normal, log_normal
+from pathline.fields.field import Field
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, V
+from pathline.tensors import Time, meet, time_of
+
+
+class MixtureField(Field):
+    """The exact marginal field of a path towards a Gaussian mixture, or a normal.
+
+    Points may have any shape that flattens to the mixture's dimension. Its methods give each kind exactly, at both
+    ends too; `prediction` is the head that samplers see, as they would see a network's.
+    """
+
+    def __init__(
+        self,
+        distribution: GaussianMixture | Normal,
+        path: GaussianPath,
+        prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
+    ) -> None:
+        super().__init__()
+        self.mixture = distribution.mixture
+        self.path = path
+        self.prediction = prediction
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        """The exact value of each head."""
+        found = self.read(x, t, *self.heads)
+        return found if not isinstance(self.prediction, tuple) or len(self.heads) > 1 else (found,)
+
+    def interval(self, kind: Prediction) -> Interval:
+        """Everywhere."""
+        return Interval(0.0, 1.0)
+
+    def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
+        """One or several kinds, exactly."""
+        t = time_of(x, t)
+        c = self.path.schedule.at(t, x)
+        half = meet(self.path.schedule.variance_slope(t) / 2, x).to(x.dtype)
+        score, data = self._score_and_data(x, t)
+        formula = {
+            SCORE: lambda: score,
+            DATA: lambda: data,
+            NOISE: lambda: -c.beta * score,
+            VELOCITY: lambda: c.alpha_dot * data - half * score,
+            V: lambda: -c.beta * data - c.alpha * c.beta * score,
+        }
+        found = tuple(formula[kind]() for kind in kinds)
+        return found if len(kinds) > 1 else found[0]
+
+    def log_prob(self, x: Tensor, t: Time) -> Tensor:
+        """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
+        return torch.logsumexp(self._joint(x, time_of(x, t))[0], -1)
+
+    def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log w_k N(x; alpha mean_k, S_k) of shape (batch, k), then z = x - alpha mean_k, S_k and alpha in its axes."""
+        flat = x.flatten(1)
+        mixture = self.mixture
+        if flat.shape[1] != mixture.dimension:
+            raise ValueError(
+                f"x must flatten to vectors of {mixture.dimension}, the mixture's dimension, got shape {tuple(x.shape)}"
+            )
+        alpha, beta = (scale.reshape(-1, 1, 1) for scale in (self.path.schedule.alpha(t), self.path.schedule.beta(t)))
+        means, variances = mixture.means.to(x.dtype), mixture.variances.to(x.dtype)
+        s = alpha**2 * variances + beta**2
+        z = mixture.to_axes(flat[:, None] - alpha * means)
+        return mixture.weights.to(x.dtype).log() + log_normal(z, s), z, s, alpha
+
+    def _score_and_data(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        joint, z, s, alpha = self._joint(x, t)
+        r = joint.softmax(-1)[..., None]
+        mixture = self.mixture
+        pull = z / s
+        score = -(r * mixture.from_axes(pull)).sum(1)
+        spread = mixture.from_axes(alpha * mixture.variances.to(x.dtype) * pull)
+        data = (r * (mixture.means.to(x.dtype) + spread)).sum(1)
+        return score.reshape(x.shape), data.reshape(x.shape)

@@ -1,0 +1,126 @@
+"""A field is what gets solved: velocity, score, data and noise at a point and a time, read from one prediction.
+
+    q = m_t x + n_t prediction(x, t)
+
+with m and n from the rows of the two kinds (`paths.predictions`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, blend
+from pathline.tensors import Time, time_of
+
+
+class Field(nn.Module, ABC):
+    """Subclass it, set `path` and `prediction`, and write `forward(x, t)`, the value of that prediction.
+
+    A field with several heads has a tuple of predictions, and its `forward` returns a tuple. Each kind is then read
+    from its own head, or else from the first.
+    """
+
+    path: GaussianPath
+    prediction: Prediction | tuple[Prediction, ...]
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        """The prediction at points of shape `(batch, *shape)` and a time of shape `()` or `(batch,)`."""
+
+    @property
+    def heads(self) -> tuple[Prediction, ...]:
+        """The kinds that `forward` returns."""
+        return self.prediction if isinstance(self.prediction, tuple) else (self.prediction,)
+
+    def head(self, kind: Prediction) -> int:
+        """The number of the head from which a kind is read."""
+        return self.heads.index(kind) if kind in self.heads else 0
+
+    def values(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
+        """The value of each head, from one call of `forward`."""
+        value = self(x, t)
+        return value if isinstance(self.prediction, tuple) else (value,)
+
+    def interval(self, kind: Prediction) -> Interval:
+        """The times at which a kind can be read."""
+        return self.path.interval(self.heads[self.head(kind)], kind)
+
+    def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
+        """One or several kinds, from one call of `forward`: a tensor, or a tuple of them.
+
+        Raises:
+            ValueError: If t is outside the interval in which a kind can be read, or does not meet `x`.
+        """
+        t = time_of(x, t)
+        maps = []
+        for kind in kinds:
+            head = self.head(kind)
+            m, n, singular = self.path.mix(self.heads[head], kind, t)
+            if _is_eager(x, t) and singular.any():
+                raise ValueError(self.path.refusal(self.heads[head], kind, t[singular] if t.ndim else t))
+            maps.append((kind, head, m, n))
+        values = self.values(x, t)
+        found = tuple(
+            values[head] if self.heads[head] == kind else blend(m, x, n, values[head]) for kind, head, m, n in maps
+        )
+        return found if len(kinds) > 1 else found[0]
+
+    def velocity(self, x: Tensor, t: Time) -> Tensor:
+        """The velocity u_t(x)."""
+        return self.read(x, t, VELOCITY)  # type: ignore[no-any-return]
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """The score, the gradient of log p_t at `x`."""
+        return self.read(x, t, SCORE)  # type: ignore[no-any-return]
+
+    def data(self, x: Tensor, t: Time) -> Tensor:
+        """The expected data E[data | x_t = x]: the denoised point."""
+        return self.read(x, t, DATA)  # type: ignore[no-any-return]
+
+    def noise(self, x: Tensor, t: Time) -> Tensor:
+        """The expected noise E[noise | x_t = x]."""
+        return self.read(x, t, NOISE)  # type: ignore[no-any-return]
+
+    def given(self, y: Any) -> Field:
+        """The field under a condition; None is the null condition.
+
+        Raises:
+            ValueError: If this field takes no condition.
+        """
+        raise ValueError(
+            f"{type(self).__name__} takes no condition; only a field with one can be guided or given a class"
+        )
+
+    def take(self, index: Tensor | slice) -> Field:
+        """The same field for some samples of its batch: an unconditional field is the same for all."""
+        return self
+
+    def repeat(self, copies: int) -> Field:
+        """The same field for the batch several times over."""
+        return self
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode; each part is put back into the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _is_eager(*tensors: Tensor) -> bool:
+    """Whether values can be looked at: not while a function transform or a compiler traces them."""
+    return not torch.compiler.is_compiling() and not any(
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors
+    )

@@ -1,0 +1,135 @@
+"""A network as a field, and a field under a condition.
+
+The network is called as `network(x, t)`, or `network(x, t, y)` under a condition, with t of shape `(batch,)`. It sees
+the point and the time, never the data.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from pathline.fields.field import Field
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import VELOCITY, Prediction
+
+
+class NetworkField(Field):
+    """A field whose prediction a network makes.
+
+    With a tuple of predictions the network returns a tuple of tensors, or one tensor with the heads side by side in
+    dimension 1 (features or channels).
+
+    A network may have an attribute `null`, the condition that stands for none, for one sample: a class index, say.
+    Without it the network is given None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: GaussianPath,
+        prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.path = path
+        self.prediction = prediction
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        """What the network says without a condition."""
+        return self._split(self.network(x, t.expand(len(x)) if t.ndim == 0 else t))
+
+    def under(self, x: Tensor, t: Tensor, y: Any) -> Any:
+        """What the network says under a condition, one value per sample."""
+        return self._split(self.network(x, t.expand(len(x)) if t.ndim == 0 else t, y))
+
+    def given(self, y: Any) -> Field:
+        """The field under a condition: one value for all samples, or one per sample; None is the null condition.
+
+        Raises:
+            ValueError: If the network takes no condition.
+        """
+        if not takes_condition(self.network):
+            raise ValueError(
+                f"{type(self.network).__name__} takes no condition: its forward must accept (x, t, y); "
+                "train it with labels (classes=...) to give it one or to guide it"
+            )
+        if isinstance(y, list):  # of labels; a tree is a tuple or a dictionary
+            y = torch.as_tensor(y)
+        return Given(self, self.null if y is None else tree_map(torch.as_tensor, y))
+
+    @property
+    def null(self) -> Any:
+        """The null condition as a tensor, or None where the network has none of its own."""
+        null = getattr(self.network, "null", None)
+        return None if null is None else tree_map(torch.as_tensor, null)
+
+    def _split(self, value: Any) -> Any:
+        if isinstance(self.prediction, tuple) and isinstance(value, Tensor):
+            return value.chunk(len(self.prediction), 1)
+        return value
+
+
+class Given(Field):
+    """A network field under a condition. It has no parameters of its own: it shares those of the field."""
+
+    def __init__(self, field: NetworkField, y: Any) -> None:
+        super().__init__()
+        self.field = field
+        self.y = y
+        self.path = field.path
+        self.prediction = field.prediction
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        """The prediction under the condition."""
+        return self.field.under(x, t, self.conditions(x))
+
+    def conditions(self, x: Tensor) -> Any:
+        """The condition of each point of a batch.
+
+        Raises:
+            ValueError: If there are several conditions, but not one for each point.
+        """
+        return tree_map(lambda leaf: _spread(leaf, x), self.y)
+
+    def given(self, y: Any) -> Field:
+        """The field under another condition."""
+        return self.field.given(y)
+
+    def take(self, index: Tensor | slice) -> Field:
+        """The field for some samples of its batch."""
+        return Given(self.field, tree_map(lambda leaf: leaf[index] if _is_batch(leaf) else leaf, self.y))
+
+    def repeat(self, copies: int) -> Field:
+        """The field for the batch several times over."""
+        return Given(self.field, tree_map(lambda leaf: torch.cat([leaf] * copies) if _is_batch(leaf) else leaf, self.y))
+
+
+def takes_condition(network: nn.Module) -> bool:
+    """Whether a network can be called as `network(x, t, y)`; if it has an attribute `classes`, whether that is set."""
+    if hasattr(network, "classes"):
+        return bool(network.classes)
+    try:
+        inspect.signature(network.forward).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_batch(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) > 1
+
+
+def _spread(leaf: Any, x: Tensor) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    leaf = leaf.to(x.device)
+    if leaf.ndim == 0 or len(leaf) == 1:
+        return leaf.expand(len(x), *leaf.shape[1:])
+    if len(leaf) != len(x):
+        raise ValueError(f"y must be one condition or one per sample, {len(x)}, got {len(leaf)}")
+    return leaf

@@ -1,0 +1,1 @@
+"""Metrics: samples in, a number out."""

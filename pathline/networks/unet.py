@@ -1,0 +1,110 @@
+"""A small U-Net for images: down and up again, every block modulated by time and class.
+
+Source: Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B, made smaller
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pathline.networks.embedding import Conditioning
+
+
+class UNet(nn.Module):
+    """A network for images of shape `(batch, channels, height, width)`.
+
+    Args:
+        channels: Of an image.
+        width: Channels at full resolution; each level below has twice as many as the one above.
+        depth: The number of levels: sides must be multiples of 2^(depth - 1).
+        classes: The number of classes, or None; the null class has the index `classes`.
+        heads: How many predictions it makes, side by side.
+        has_attention: Whether pixels of the lowest level attend to each other.
+
+    Raises:
+        ValueError: If a size is not positive, or the width is no multiple of 8.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int = 32,
+        depth: int = 2,
+        classes: int | None = None,
+        heads: int = 1,
+        has_attention: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(channels, width, depth, heads) < 1 or width % 8:
+            raise ValueError(
+                f"channels, depth and heads must be at least 1 and width a multiple of 8, "
+                f"got {channels}, {depth}, {heads} and {width}"
+            )
+        self.classes = classes
+        self.null = classes
+        self.depth = depth
+        embedding = 4 * width
+        widths = [width * 2**level for level in range(depth)]
+        self.condition = Conditioning(embedding, classes)
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.down = nn.ModuleList(_Block(widths[max(level - 1, 0)], w, embedding) for level, w in enumerate(widths))
+        self.middle = _Block(widths[-1], widths[-1], embedding)
+        self.attention = _Attention(widths[-1]) if has_attention else nn.Identity()
+        self.up = nn.ModuleList(
+            _Block(w + widths[min(level + 1, depth - 1)], w, embedding) for level, w in enumerate(widths)
+        )
+        self.last = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, heads * channels, 3, padding=1))
+        nn.init.zeros_(self.last[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The prediction, of shape `(batch, heads * channels, height, width)`.
+
+        Raises:
+            ValueError: If a side of the image cannot be halved often enough.
+        """
+        factor = 2 ** (self.depth - 1)
+        if x.shape[-1] % factor or x.shape[-2] % factor:
+            raise ValueError(f"the sides of an image must be multiples of {factor}, got {tuple(x.shape[-2:])}")
+        c = self.condition(t, y)
+        h = self.first(x)
+        skips = []
+        for level, block in enumerate(self.down):
+            h = block(nn.functional.avg_pool2d(h, 2) if level else h, c)
+            skips.append(h)
+        h = self.attention(self.middle(h, c))
+        for level, block in reversed(list(enumerate(self.up))):
+            h = block(torch.cat((h, skips[level]), 1), c)
+            if level:
+                h = nn.functional.interpolate(h, scale_factor=2.0)
+        return self.last(h)  # type: ignore[no-any-return]
+
+
+class _Block(nn.Module):
+    def __init__(self, inner: int, outer: int, embedding: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.GroupNorm(8, inner), nn.SiLU(), nn.Conv2d(inner, outer, 3, padding=1))
+        self.norm = nn.GroupNorm(8, outer)
+        self.modulation = nn.Linear(embedding, 2 * outer)
+        self.after = nn.Sequential(nn.SiLU(), nn.Conv2d(outer, outer, 3, padding=1))
+        self.skip = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.modulation(c)[:, :, None, None].chunk(2, 1)
+        h = torch.addcmul(shift, self.norm(self.before(x)), 1 + scale)
+        return self.skip(x) + self.after(h)  # type: ignore[no-any-return]
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, width)
+        self.mix = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).mT
+        q, k, v = self.mix(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(seen).mT.reshape(x.shape)  # type: ignore[no-any-return]

@@ -1,0 +1,130 @@
+"""Counter-based noise: sample i depends on (seed, i) only, whatever the batch, the process or the device.
+
+A block cipher turns a counter into random words, so any element can be had without those before it:
+
+    words = Philox4x32-10(counter = (element // 4, draw, stream), key = seed)
+    normal = sqrt(-2 log u) * (cos, sin)(2 pi v),   u, v = words / 2^32
+
+where `element` counts through all samples: those of sample i begin at `i * size`.
+
+Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", https://doi.org/10.1145/2063384.2063405
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+WORD = 0xFFFFFFFF
+BLOCK = 1 << 14  # counters ciphered at once: their eight columns of int64 stay in a core's cache
+
+
+def philox(counter: Sequence[Tensor], key: tuple[int, int], rounds: int = 10) -> tuple[Tensor, ...]:
+    """Four columns of random 32-bit words for four columns of 32-bit counters, all held in int64.
+
+    Source: Salmon et al. 2011, section 5.3 (Philox4x32)
+    """
+    c0, c1, c2, c3 = (column.clone() for column in counter)
+    k0, k1 = key
+    p, q = torch.empty_like(c0), torch.empty_like(c0)
+    for _ in range(rounds):
+        torch.mul(c0, 0xD2511F53, out=p)  # wraps beyond 63 bits, which leaves all 64 bits of the product right
+        torch.mul(c2, 0xCD9E8D57, out=q)
+        torch.bitwise_right_shift(q, 32, out=c0).bitwise_and_(WORD).bitwise_xor_(c1).bitwise_xor_(k0)
+        torch.bitwise_right_shift(p, 32, out=c2).bitwise_and_(WORD).bitwise_xor_(c3).bitwise_xor_(k1)
+        torch.bitwise_and(q, WORD, out=c1)
+        torch.bitwise_and(p, WORD, out=c3)
+        k0, k1 = (k0 + 0x9E3779B9) & WORD, (k1 + 0xBB67AE85) & WORD
+    return c0, c1, c2, c3
+
+
+def fresh_seed() -> int:
+    """A new seed from torch's own generator, so that `torch.manual_seed` settles it."""
+    return int(torch.randint(2**63 - 1, ()))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers for a batch whose first sample has the index `first`.
+
+    Each `draw` (the step of a walk, say) and each `stream` (what the numbers are for) is independent of all others.
+
+    Raises:
+        ValueError: If the seed does not fit 64 bits, or an index is negative.
+    """
+
+    seed: int
+    first: int = 0
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed}")
+        if self.first < 0 or not 0 <= self.stream <= WORD:
+            raise ValueError(f"first and stream must not be negative, got first={self.first}, stream={self.stream}")
+
+    def at(self, first: int) -> Noise:
+        """The same noise for a batch that begins `first` samples later."""
+        return replace(self, first=self.first + first)
+
+    def of(self, stream: int) -> Noise:
+        """The noise of another stream."""
+        return replace(self, stream=stream)
+
+    def words(self, shape: Sequence[int], draw: int = 0, device: torch.device | None = None) -> Tensor:
+        """Random 32-bit words in int64, of `shape` (batch, ...), four of each counter side by side."""
+        return self._draw(shape, draw, device, lambda words: torch.stack(words, -1))
+
+    def uniform(
+        self,
+        shape: Sequence[int],
+        draw: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Uniform numbers strictly between 0 and 1."""
+        bits = 32 if dtype == torch.float64 else 23  # as many as keep the largest below 1 after rounding
+        return ((self.words(shape, draw, device) >> (32 - bits)).to(dtype) + 0.5) * 2.0**-bits
+
+    def normal(
+        self,
+        shape: Sequence[int],
+        draw: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Standard normal numbers of `shape` (batch, ...)."""
+        real = torch.promote_types(dtype, torch.float32)
+
+        def box_muller(words: tuple[Tensor, ...]) -> Tensor:
+            w = torch.stack(words).to(real)
+            radius = ((w[:2] + 0.5) * 2.0**-32).log_().mul_(-2).sqrt_()
+            angle = w[2:].mul_(2 * math.pi * 2.0**-32)
+            return torch.stack((radius * angle.cos(), radius * angle.sin()), -1).permute(1, 0, 2)
+
+        return self._draw(shape, draw, device, box_muller).to(dtype)
+
+    def like(self, x: Tensor, draw: int = 0) -> Tensor:
+        """Standard normal numbers with the shape, dtype and device of `x`."""
+        return self.normal(x.shape, draw, x.dtype, x.device)
+
+    def permutation(self, size: int, draw: int = 0) -> Tensor:
+        """A random order of `size` things."""
+        high, low = self.words((2, size), draw)
+        return torch.argsort((high << 31) ^ low)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
+
+    def _draw(self, shape, draw, device, transform) -> Tensor:  # type: ignore[no-untyped-def]
+        size = math.prod(shape[1:])
+        start, count = self.first * size, shape[0] * size
+        key = (self.seed & WORD, self.seed >> 32)
+        pieces = []
+        for block in range(start // 4, -(-(start + count) // 4), BLOCK):
+            element = torch.arange(block, min(block + BLOCK, -(-(start + count) // 4)), device=device)
+            fixed = torch.full_like(element, draw), torch.full_like(element, self.stream)
+            pieces.append(transform(philox((element & WORD, element >> 32, *fixed), key)).flatten())
+        flat = torch.cat(pieces) if len(pieces) != 1 else pieces[0]
+        return flat[start % 4 : start % 4 + count].reshape(tuple(shape))

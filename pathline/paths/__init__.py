@@ -1,0 +1,1 @@
+"""Probability paths from noise to data: schedules, kinds of prediction, couplings."""

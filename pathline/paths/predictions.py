@@ -1,0 +1,160 @@
+"""Kinds of prediction. Each is a row: a known mix of data and noise.
+
+    prediction = (a data + b noise) / scale        x = alpha data + beta noise
+
+Two rows of a point, x and any prediction p, settle data and noise; so every other prediction q is a map of them,
+
+    q = m x + n p,   m = (q ^ p) / (x ^ p),   n = (x ^ q) / (x ^ p),   (a, b) ^ (c, e) = a e - b c
+
+Where x ^ p vanishes the pair says too little, unless the limit exists. Limits at the ends of a path are read just
+inside: 1e-40 from an end is so near that the map is its limit to rounding, or so large that it has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pathline.paths.schedules import Coefficients, Schedule
+from pathline.tensors import Time, meet, time_of, wide
+
+INSIDE = 1e-40  # how far inside an end its limit is read
+LARGE = 1e12  # a map's coefficient beyond this, there, grows without bound: 1e-40 to the power -1/2 is 1e20
+
+
+def _one(c: Coefficients) -> Tensor:
+    return torch.ones_like(c.alpha)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts, as a row (a, b) and a scale that may vanish at an end. Its name is what it is."""
+
+    name: str
+    row: Callable[[Coefficients], tuple[Tensor, Tensor]] = field(compare=False)
+    scale: Callable[[Coefficients], Tensor] = field(default=_one, compare=False)
+
+    def target(self, c: Coefficients, data: Tensor, noise: Tensor) -> Tensor:
+        """The true value for this data and this noise: what a network of this kind regresses on."""
+        a, b = self.row(c)
+        return (a * data + b * noise) / self.scale(c)
+
+    def is_bounded(self, c: Coefficients) -> Tensor:
+        """Where the target is finite. Where it is not, no network has learned it."""
+        a, b = self.row(c)
+        return a.isfinite() & b.isfinite() & (self.scale(c) != 0)
+
+    def __repr__(self) -> str:
+        return self.name.upper()
+
+
+VELOCITY = Prediction("velocity", lambda c: (c.alpha_dot, c.beta_dot))
+SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_like(c.beta)), lambda c: c.beta)
+NOISE = Prediction("noise", lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.beta)))
+DATA = Prediction("data", lambda c: (torch.ones_like(c.alpha), torch.zeros_like(c.beta)))
+V = Prediction("v", lambda c: (-c.beta, c.alpha))
+
+
+class Mix(NamedTuple):
+    """A map q = m x + n p, and where it has no finite value; each of the shape of t, in float64."""
+
+    m: Tensor
+    n: Tensor
+    singular: Tensor
+
+
+def inside(schedule: Schedule, t: Tensor) -> Coefficients:
+    """The coefficients at t, or just inside an end where alpha or beta vanishes."""
+    t = wide(t)
+    t = t + INSIDE * ((t == 0) & (schedule.alpha(torch.zeros_like(t)) == 0))
+    c = schedule.at(t)
+    gone = c.beta == 0
+    steep = gone & c.beta_dot.isinf()
+    beta_dot = torch.where(steep, schedule.variance_slope(t) / (2 * INSIDE), c.beta_dot)
+    return Coefficients(c.alpha, c.beta + INSIDE * gone, c.alpha_dot, beta_dot)
+
+
+def mix(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> Mix:
+    """How to read `target` from a prediction of the kind `source` and the point, at each of the times t."""
+    t = wide(t)
+    outside = ~((t >= 0) & (t <= 1))
+    if source == target:
+        return Mix(torch.zeros_like(t), torch.ones_like(t), outside)
+    c = inside(schedule, t.clamp(0, 1))
+    x, p, q = (c.alpha, c.beta), source.row(c), target.row(c)
+    m = _wedge(q, p) / _wedge(x, p) / target.scale(c)
+    n = _wedge(x, q) / _wedge(x, p) * source.scale(c) / target.scale(c)
+    at_end = (t == 0) | (t == 1)
+    large = at_end & ((m.abs() > LARGE) | (n.abs() > LARGE))
+    return Mix(m, n, outside | large | ~(m.isfinite() & n.isfinite()))
+
+
+def _wedge(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
+    return p[0] * q[1] - p[1] * q[0]
+
+
+def convert(value: Tensor, x: Tensor, t: Time, schedule: Schedule, source: Prediction, target: Prediction) -> Tensor:
+    """The prediction of the kind `target` that says the same of `x` as `value`, one of the kind `source`.
+
+    Args:
+        value: The prediction, of the shape of `x`.
+        x: Points of shape `(batch, *shape)`.
+        t: Their time, of shape `()` or `(batch,)`.
+        schedule: Of the path that the points are on.
+        source: The kind that `value` is.
+        target: The kind that is wanted.
+
+    Raises:
+        ValueError: If the map has no finite value at a time: the prediction does not settle what is wanted.
+    """
+    t = time_of(x, t)
+    m, n, singular = mix(source, target, schedule, t)
+    if singular.any():
+        raise ValueError(refusal(source, target, schedule, t[singular] if t.ndim else t))
+    return blend(m, x, n, value)
+
+
+def blend(m: Tensor, x: Tensor, n: Tensor, value: Tensor) -> Tensor:
+    """M x + n value, with coefficients of shape `()` or `(batch,)`, in the dtype and on the device of `x`."""
+    m, n = (meet(c.to(x.device, torch.promote_types(x.dtype, torch.float32)), x) for c in (m, n))
+    return (m * x + n * value).to(x.dtype)
+
+
+def error_ratio(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> Tensor:
+    """How much an error of `source` weighs when it is read as `target`: |d target / d source|, of the shape of t."""
+    return mix(source, target, schedule, t).n.abs()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The times in [start, stop] at which something is defined, its ends counted or not."""
+
+    start: float
+    stop: float
+    has_start: bool = True
+    has_stop: bool = True
+
+    def __contains__(self, t: float) -> bool:
+        """Whether it is defined at t."""
+        return self.start < t < self.stop or (t == self.start and self.has_start) or (t == self.stop and self.has_stop)
+
+    def __str__(self) -> str:
+        return f"{'[' if self.has_start else '('}{self.start:g}, {self.stop:g}{']' if self.has_stop else ')'}"
+
+
+def interval(source: Prediction, target: Prediction, schedule: Schedule) -> Interval:
+    """The times at which `target` can be read from `source`."""
+    singular = mix(source, target, schedule, torch.tensor([0.0, 1.0])).singular
+    return Interval(0.0, 1.0, not singular[0], not singular[1])
+
+
+def refusal(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> str:
+    """Why a reading is refused, and what to do."""
+    return (
+        f"t must lie in {interval(source, target, schedule)} to read {target.name} from a {source.name} prediction "
+        f"on {schedule}, got t = {t.flatten()[0]:.10g}; at that end the pair (x, {source.name}) does not settle it"
+    )

@@ -1,0 +1,1 @@
+"""Plots: arrays in, matplotlib Axes out. Nothing here touches pyplot's global state."""

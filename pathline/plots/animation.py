@@ -1,0 +1,35 @@
+"""Moving pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+
+def frame_of(ax: Axes) -> NDArray[Any]:
+    """The figure of some axes as an array (height, width, 3) of bytes."""
+    canvas: Any = ax.figure.canvas
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    return pixels[..., :3].copy()  # type: ignore[no-any-return]
+
+
+def enlarged(sheet: ArrayLike, factor: int) -> NDArray[Any]:
+    """An array of grey or colour pixels from 0 to 1, each pixel a square of bytes."""
+    pixels = (np.clip(np.asarray(sheet), 0, 1) * 255).round().astype(np.uint8)
+    return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def save_gif(frames: Sequence[NDArray[Any]], path: Path, seconds: float = 3.0, hold: float = 1.5) -> None:
+    """Write frames as an endless GIF that lasts `seconds`, and rests on the last frame for `hold` more."""
+    pictures = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame) for frame in frames]
+    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in pictures]
+    each = max(20, round(1000 * seconds / len(frames)))
+    durations = [each] * (len(frames) - 1) + [round(1000 * hold)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)

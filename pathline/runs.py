@@ -1,0 +1,138 @@
+"""A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
+
+config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pathline.config import Config, config_from
+from pathline.data.source import Normalisation, Samples
+from pathline.fields.field import Field
+from pathline.fields.guidance import ClassifierFree
+from pathline.fields.network import NetworkField
+from pathline.training import checkpoint
+from pathline.training.checkpoint import Checkpoint
+
+PARTS = ("config.json", "metrics.jsonl", "README.md", "checkpoints", "samples")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that exists.
+
+    Attributes:
+        folder: Where it is.
+        config: Its settings.
+        shape: The shape of a sample.
+        classes: The names of the classes, if any.
+        normalisation: Between the units of the data and the model's.
+    """
+
+    folder: Path
+    config: Config
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+
+    @classmethod
+    def create(cls, folder: Path, config: Config, samples: Samples, has_consent: bool = False) -> Run:
+        """Make the folder and write its config.json.
+
+        Args:
+            folder: Where; it must not exist, or be empty, unless there is consent to replace the run in it.
+            config: The settings.
+            samples: The data it will be trained on.
+            has_consent: To remove what an earlier run left there.
+
+        Raises:
+            ValueError: If something is there already, or the folder cannot be written.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not has_consent:
+                raise ValueError(
+                    f"{folder} exists already and is left as it is; go on with --resume {folder}, "
+                    "name another folder with --out, or replace it with --overwrite"
+                )
+            if not (folder / "config.json").is_file():
+                raise ValueError(f"{folder} is no run folder (it has no config.json), so it is not replaced; use --out")
+            for part in (folder / name for name in PARTS):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        run = cls(folder, config, samples.shape, samples.classes, samples.normalisation)
+        about = {"shape": run.shape, "classes": run.classes, "normalisation": asdict(run.normalisation)}
+        try:
+            run.samples_folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.json").write_text(json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """The run in a folder.
+
+        Raises:
+            ValueError: If there is none, or its config.json is damaged.
+        """
+        path = folder / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{folder} is no run folder: it has no config.json; train one with pathline train")
+        try:
+            values = json.loads(path.read_bytes())
+            about = values.pop("samples")
+            normalisation = Normalisation(
+                float(about["normalisation"]["shift"]), float(about["normalisation"]["scale"])
+            )
+            shape, classes = tuple(int(size) for size in about["shape"]), tuple(str(name) for name in about["classes"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
+        return cls(folder, config_from(values, path), shape, classes, normalisation)
+
+    @property
+    def samples_folder(self) -> Path:
+        """Where pictures go."""
+        return self.folder / "samples"
+
+    def log(self, **values: Any) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        path = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def checkpoint(self, step: int | None = None) -> Checkpoint:
+        """The checkpoint of a step, or the last.
+
+        Raises:
+            ValueError: If there is none, or it is damaged.
+        """
+        steps = checkpoint.steps_of(self.folder)
+        if not steps:
+            raise ValueError(f"{self.folder} has no checkpoint; train it again")
+        return checkpoint.load(self.folder, steps[-1] if step is None else step)
+
+    def field(self, step: int | None = None) -> NetworkField:
+        """The trained field, with its averaged weights, in eval mode."""
+        field = self.config.field(self.shape, len(self.classes))
+        found = self.checkpoint(step)
+        try:
+            field.load_state_dict(found.model | found.ema)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{found.folder} does not fit {self.folder / 'config.json'}: {str(error).splitlines()[-1].strip()}; "
+                "restore the config that the run was trained with"
+            ) from None
+        return field.eval()
+
+
+def guided(field: NetworkField, y: Any, w: float = 1.0) -> Field:
+    """The field under a condition, with guidance of scale w."""
+    return ClassifierFree(field.given(y), field.given(None), w)

@@ -1,0 +1,163 @@
+"""A field as a process: its flow, and the SDE of any sigma_t with the same marginals.
+
+    forwards    dX = (velocity + sigma^2/2 score) dt + sigma dW
+    backwards   dX = (velocity - sigma^2/2 score) dt + sigma dW,   dt < 0
+
+Velocity and score come from one call of the field. Both are maps of x and its heads, so the drift is one map too,
+
+    drift = m_t x + sum_heads n_t prediction
+
+whose coefficients are read for a whole grid at once, in float64 on the host. At data, sigma^2 score is finite if sigma
+vanishes like beta: the product is formed before the limit is taken.
+
+Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, theorem 17; Anderson 1982,
+https://doi.org/10.1016/0304-4149(82)90051-5, for the reversal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pathline.fields.field import Field
+from pathline.paths.predictions import LARGE, SCORE, VELOCITY, Prediction, inside
+from pathline.processes.processes import Langevin
+from pathline.sampling.sigmas import Sigma, sigma_of
+from pathline.tensors import time_of
+
+Scale: TypeAlias = Any  # a float, or a tensor where a gradient with respect to time is wanted
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sum of kinds at one time, as a map m x + sum_heads n prediction."""
+
+    t: Tensor
+    m: Scale
+    n: tuple[Scale, ...]
+    is_singular: bool
+
+    def __call__(self, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+        """The map's value, given those of the heads."""
+        found: Any = 0 if _is(self.m, 0) else self.m * x
+        for n, value in zip(self.n, values, strict=True):
+            if not _is(n, 0):
+                term = value if _is(n, 1) else n * value
+                found = term if _is(found, 0) else found + term
+        return torch.zeros_like(x) if _is(found, 0) else found
+
+
+def _is(scale: Scale, number: float) -> bool:
+    return not isinstance(scale, Tensor) and scale == number
+
+
+def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, Tensor | float]) -> list[Reading]:
+    """How to read a sum of kinds, each with a factor, at each of the `times` (float64, on the host).
+
+    A reading is singular where a coefficient has no finite value, or where a head's own target is infinite.
+    """
+    m = torch.zeros_like(times)
+    n = [torch.zeros_like(times) for _ in field.heads]
+    for kind, factor in kinds.items():
+        head = field.head(kind)
+        mix = field.path.mix(field.heads[head], kind, times)
+        m = m + factor * mix.m
+        n[head] = n[head] + factor * mix.n
+    c = field.path.schedule.at(times)
+    largest = torch.stack((m, *n)).abs().amax(0)
+    at_end = (times == 0) | (times == 1)
+    singular = (times < 0) | (times > 1) | ~largest.isfinite() | (at_end & (largest > LARGE))
+    for kind, scale in zip(field.heads, n, strict=True):
+        singular |= (scale != 0) & ~kind.is_bounded(c)
+    moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
+    columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
+    return [
+        Reading(t, scales[0], scales[1:], bad)
+        for t, bad, scales in zip(moments, singular.tolist(), zip(*columns, strict=True), strict=True)
+    ]
+
+
+class FieldFlow:
+    """The flow of a field: dx = velocity dt."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self._readings: dict[float, Reading] = {}
+
+    def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
+        """What the drift is a sum of."""
+        return {VELOCITY: 1.0}
+
+    def prepare(self, times: Tensor, x: Tensor) -> None:
+        """Read all that a walk along these times will need."""
+        for t, reading in zip(times.tolist(), read_along(self.field, x, times, self.kinds(times)), strict=True):
+            self._readings[t] = reading
+
+    def reading(self, x: Tensor, t: Tensor) -> Reading:
+        """How the drift is read at t."""
+        key = float(t)
+        if key not in self._readings:
+            self.prepare(torch.as_tensor(t).to("cpu", torch.float64)[None], x)
+        return self._readings[key]
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        """The drift at `x`, from one call of the field.
+
+        Raises:
+            ValueError: If it has no finite value at t.
+        """
+        reading = self.reading(x, t)
+        if reading.is_singular:
+            raise ValueError(
+                f"the drift cannot be read at t = {float(t):g} from the {field_heads(self.field)} of this field on "
+                f"{self.field.path}; begin or end inside, or sample with a Sampler, which steps over this end"
+            )
+        return reading(x, self.field.values(x, reading.t))
+
+
+class FieldDiffusion(FieldFlow):
+    """The SDE of a field with diffusion sigma, whose marginals are those of the flow."""
+
+    def __init__(self, field: Field, sigma: Sigma, is_backward: bool = False) -> None:
+        super().__init__(field)
+        self.sigma = sigma
+        self.sign = -1 if is_backward else 1
+        self._sigmas: dict[float, float] = {}
+
+    def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
+        """The velocity, and sigma^2/2 of the score."""
+        squared = self.sigma.squared(times, inside(self.field.path.schedule, times))
+        self._sigmas.update(zip(times.tolist(), squared.sqrt().tolist(), strict=True))
+        half = self.sign * squared / 2
+        return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
+
+    def diffusion(self, x: Tensor, t: Tensor) -> float:
+        """sigma_t."""
+        self.reading(x, t)
+        return self._sigmas[float(t)]
+
+
+def flow_of(field: Field) -> FieldFlow:
+    """The ODE of a field, for `walk` and the ODE solvers."""
+    return FieldFlow(field)
+
+
+def diffusion_of(
+    field: Field, sigma: float | Callable[[Tensor], Tensor] | Sigma, is_backward: bool = False
+) -> FieldDiffusion:
+    """The SDE of a field with any sigma_t, for `walk` and the SDE solvers; `is_backward` is its reversal in time."""
+    return FieldDiffusion(field, sigma_of(sigma), is_backward)
+
+
+def langevin_of(field: Field, t: float, sigma: float = 1.0) -> Langevin:
+    """Langevin dynamics at a frozen time of the path: it keeps p_t."""
+    return Langevin(lambda x, _: field.score(x, time_of(x, t)), sigma)
+
+
+def field_heads(field: Field) -> str:
+    """The names of a field's heads, for a message."""
+    return " and ".join(head.name for head in field.heads) + (" heads" if len(field.heads) > 1 else " prediction")

@@ -1,0 +1,54 @@
+"""`sample`: noise in, data out."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from pathline.fields.field import Field, evaluating
+from pathline.noise import Noise, fresh_seed
+from pathline.sampling.samplers import Sampler, default_sampler
+
+STEPS = 1  # the stream of a walk's own draws; that of its start is 0
+
+
+def sample(
+    field: Field,
+    shape: tuple[int, ...],
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    *,
+    evaluations: int | None = None,
+) -> Tensor:
+    """Samples of a field, of `shape` (count, *point), in its own units, dtype and device.
+
+    The field is in eval mode meanwhile, and no gradient is kept. Sample i depends on (seed, i) only.
+
+    Args:
+        field: What is sampled, under its condition if it has one.
+        shape: The number of samples, then the shape of each.
+        sampler: `ODESampler()` unless another is given.
+        steps: Steps of the sampler, 50 unless `evaluations` is given.
+        seed: A whole number; a fresh one where left out.
+        evaluations: Calls of the field at most, instead of `steps`.
+
+    Raises:
+        ValueError: If the shape is not that of at least one point.
+    """
+    if len(shape) < 2 or any(size < 1 for size in shape):
+        raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
+    sampler = sampler or default_sampler()
+    times = sampler.times(field, 50 if steps is None and evaluations is None else steps, evaluations)
+    begin, noise = start(field, shape, Noise(fresh_seed() if seed is None else seed))
+    with torch.no_grad(), evaluating(field):
+        *_, end = sampler.walk(field, begin, times, noise)
+    return end
+
+
+def start(field: Field, shape: tuple[int, ...], noise: Noise) -> tuple[Tensor, Noise]:
+    """Where a walk begins: pure noise like the field's own numbers, and the noise for its steps."""
+    own = next((p for p in chain(field.parameters(), field.buffers()) if p.is_floating_point()), torch.empty(0))
+    return noise.normal(shape, dtype=own.dtype, device=own.device), noise.of(STEPS)

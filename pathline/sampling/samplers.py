@@ -1,0 +1,240 @@
+"""Samplers: how a field's noise becomes data, and data noise.
+
+A step is a solver's, except where it would read what is singular: at pure data (the score) or at pure noise (data from
+a noise prediction). There it renews the point from its parts,
+
+    x_s = alpha_s data + beta_s (kept noise + sqrt(1 - kept^2) fresh)
+
+with data and noise read at t, or, where t itself is the singular end, at s. With kept = 1 that is the DDIM step. It is
+also exact for every SDE of a field whose data stands still: the noise part of a point is then an Ornstein-Uhlenbeck
+process, so kept = exp(-integral of sigma^2 / (2 beta^2)), which for the memoryless sigma is the ratio of alpha/beta.
+
+Source: Song et al. 2021, https://arxiv.org/abs/2010.02502, equations 12 and 16 (DDIM)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pathline.fields.field import Field
+from pathline.noise import Noise
+from pathline.paths.predictions import DATA, NOISE
+from pathline.sampling.dynamics import FieldDiffusion, FieldFlow, Reading, field_heads, read_along
+from pathline.sampling.sigmas import Sigma, sigma_of
+from pathline.solvers.runge_kutta import HEUN, RungeKutta
+from pathline.solvers.solver import Draw, Solver, between, grid, walk
+from pathline.solvers.stochastic import EulerMaruyama
+
+
+class Sampler(ABC):
+    """A way along a path. `nodes` are the fractions of a step at which the field is called."""
+
+    nodes: tuple[float, ...]
+
+    @abstractmethod
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+        """The points at `times`, from `x` at the first of them; upwards to data, or downwards to noise."""
+
+    def times(self, field: Field, steps: int | None = None, evaluations: int | None = None) -> Tensor:
+        """An even grid from noise to data with this many steps, or at most this many calls of the field.
+
+        Raises:
+            ValueError: Unless exactly one is given, and is enough for one step.
+        """
+        if (steps is None) == (evaluations is None):
+            raise ValueError(f"give either steps or evaluations, got steps={steps}, evaluations={evaluations}")
+        if steps is None:
+            steps = int(evaluations or 0) // len(self.nodes)
+            if steps < 1:
+                raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class ODESampler(Sampler):
+    """Along the flow of a field, by an ODE solver. It draws nothing but its start."""
+
+    solver: RungeKutta = HEUN
+
+    @property
+    def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Those of the solver."""
+        return self.solver.nodes
+
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+        """The points of the flow at `times`."""
+        times = path_grid(times)
+        return walk(FieldFlow(field), _Guarded(self.solver, field, x, times), x, times, noise)
+
+
+@dataclass(frozen=True)
+class SDESampler(Sampler):
+    """Along an SDE with any diffusion `sigma`, a number, a function of time or a Sigma; the marginals are the same.
+
+    Raises:
+        ValueError: If sigma is negative.
+    """
+
+    sigma: float | Callable[[Tensor], Tensor] | Sigma
+    solver: Solver = field(default_factory=EulerMaruyama)
+
+    def __post_init__(self) -> None:
+        sigma_of(self.sigma)
+        if not self.solver.is_stochastic:
+            raise ValueError(f"solver must be one for SDEs, got {self.solver}; ODESampler takes ODE solvers")
+
+    @property
+    def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Those of the solver."""
+        return self.solver.nodes
+
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+        """The points of one path of the SDE at `times`; downwards it is the time reversal."""
+        times = path_grid(times)
+        process = FieldDiffusion(field, sigma_of(self.sigma), is_backward=bool(times[-1] < times[0]))
+        return walk(process, _Guarded(self.solver, field, x, times), x, times, noise)
+
+
+@dataclass(frozen=True)
+class DDIM(Sampler):
+    """Steps that renew a share of the noise: eta = 0 keeps all of it, eta = 1 is DDPM's ancestral sampling.
+
+    On the linear path, eta = 0 is Euler's method on the flow.
+
+    Raises:
+        ValueError: If eta is not between 0 and 1.
+    """
+
+    eta: float = 0.0
+    nodes = (0.0,)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must be between 0 (keep all noise) and 1 (ancestral), got {self.eta}")
+
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+        """The points at `times`."""
+        times = path_grid(times)
+        return walk(FieldFlow(field), _Renewal(field, x, times, self._kept), x, times, noise)
+
+    def _kept(self, a: _Parts, b: _Parts) -> float:
+        noisy, clean = sorted((a.alpha * b.beta, b.alpha * a.beta))
+        ratio = noisy / clean  # of alpha/beta, at the noisier time over the cleaner
+        return math.sqrt(max(1 - self.eta**2 * (1 - ratio**2), 0.0))  # rounding can leave -1e-17
+
+
+def default_sampler() -> Sampler:
+    """The best general method: what `sample` and the command line use unless told otherwise."""
+    return ODESampler(HEUN)
+
+
+def path_grid(times: Tensor) -> Tensor:
+    """A grid that stays on the path.
+
+    Raises:
+        ValueError: If it is not strictly monotone, or leaves [0, 1].
+    """
+    times = grid(times)
+    if times.min() < 0 or times.max() > 1:
+        raise ValueError(
+            f"times must stay in [0, 1], noise to data, got {times[0]:g} to {times[-1]:g}; "
+            "a bare process (walk) may go anywhere"
+        )
+    return times
+
+
+class _Parts(NamedTuple):
+    """How the data and the noise of a point are read from a field at one time, from one call of it."""
+
+    alpha: float
+    beta: float
+    data: Reading
+    noise: Reading
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether the point does not settle both."""
+        return self.data.is_singular or self.noise.is_singular
+
+
+def _parts(field: Field, x: Tensor, times: Tensor) -> dict[float, _Parts]:
+    """The parts at each of the times."""
+    schedule = field.path.schedule
+    data, noise = (read_along(field, x, times, {kind: 1.0}) for kind in (DATA, NOISE))
+    rows = zip(schedule.alpha(times).tolist(), schedule.beta(times).tolist(), data, noise, strict=True)
+    return {t: _Parts(*row) for t, row in zip(times.tolist(), rows, strict=True)}
+
+
+class _Renewal(Solver):
+    """The renewal step of this module, keeping a share of the noise that a function of the step gives."""
+
+    nodes = (0.0,)
+    is_stochastic = True
+
+    def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Callable[[_Parts, _Parts], float]) -> None:
+        self.field = field
+        self.parts = _parts(field, x, times)
+        self.kept = kept
+
+    def check(self, process: Any, times: Tensor) -> None:
+        """Either way will do."""
+
+    def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The point at s, of its data and its renewed noise."""
+        a, b = self.parts[float(t)], self.parts[float(s)]
+        kept = self.kept(a, b)
+
+        def renewed(part: Tensor) -> Tensor:
+            return part if kept == 1 or b.beta == 0 else kept * part + (1 - kept**2) ** 0.5 * noise(x)
+
+        if not a.is_singular:
+            values = self.field.values(x, a.data.t)
+            return b.alpha * a.data(x, values) + b.beta * renewed(a.noise(x, values))
+        if (b.data if a.alpha < a.beta else b.noise).is_singular:
+            raise ValueError(
+                f"data and noise cannot be told apart between t = {float(t):g} and {float(s):g} from the "
+                f"{field_heads(self.field)} of this field on {self.field.path}; take more steps"
+            )
+        if a.alpha < a.beta:  # pure noise, which is known: the data is read at s
+            part = b.beta * renewed(x / a.beta)
+            return b.alpha * b.data(part, self.field.values(part, b.data.t)) + part
+        part = b.alpha / a.alpha * x  # pure data, which is known: the noise is fresh, or read at s
+        return part + b.beta * (noise(x) if kept == 0 else b.noise(part, self.field.values(part, b.noise.t)))
+
+
+class _Guarded(Solver):
+    """A solver that renews wherever its own step would read what is singular."""
+
+    def __init__(self, solver: Solver, field: Field, x: Tensor, times: Tensor) -> None:
+        self.solver, self.field, self.x = solver, field, x
+        self.nodes, self.is_stochastic = solver.nodes, solver.is_stochastic
+        self.renewal = _Renewal(field, x, times[[0, 1, -2, -1]], lambda a, b: 1.0)
+        self.renewed: set[float] = set()  # the times at which a step is a renewal
+
+    def check(self, process: Any, times: Tensor) -> None:
+        """Read the whole grid at once, and find the steps to replace. The process may run either way."""
+        stages = [between(times[:-1], times[1:], c) for c in self.nodes if 0 < c < 1]
+        process.prepare(torch.cat([times, *stages]), self.x)
+        for t, s in pairwise(times.unbind()):
+            nodes = (*self.nodes, 1.0) if self.is_stochastic and not self.field.path.schedule.beta(s) else self.nodes
+            if any(process.reading(self.x, between(t, s, c)).is_singular for c in nodes):
+                self.renewed.add(float(t))
+
+    def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The solver's step, or a renewal."""
+        if not self.renewed or float(t) not in self.renewed:
+            return self.solver.step(process, x, t, s, noise)
+        sigma = process.diffusion(x, t) if self.is_stochastic else 0.0
+        at_data = not self.field.path.schedule.beta(t)
+        self.renewal.kept = lambda a, b: 0.0 if sigma == float("inf") or (sigma > 0 and at_data) else 1.0
+        return self.renewal.step(process, x, t, s, noise)

@@ -1,0 +1,97 @@
+"""A solver is one step of an equation; `walk`, the only loop, takes it along a grid of times.
+
+    dX = drift(X, t) dt + diffusion(X, t) dW,   from t to s
+
+A grid may run up (noise to data) or down.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pathline.noise import Noise, fresh_seed
+
+Draw: TypeAlias = Callable[[Tensor], Tensor]  # standard normal numbers, shaped like what it is given
+
+
+class Process(Protocol):
+    """What a solver solves. One that has noise also has `diffusion(x, t)`: a number, or what multiplies `x`."""
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        """The change of `x` per unit of time."""
+        ...
+
+
+class Solver(ABC):
+    """One step. `nodes` are the fractions of a step at which the drift is read, one evaluation each."""
+
+    nodes: tuple[float, ...]
+    is_stochastic: bool
+
+    @abstractmethod
+    def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The point at time `s`, from the point `x` at time `t`; `noise(x)` draws this step's normal numbers."""
+
+    @abstractmethod
+    def check(self, process: Any, times: Tensor) -> None:
+        """Refuse, with a ValueError, a process or a direction that this method is not for."""
+
+
+def grid(times: Tensor) -> Tensor:
+    """The times as they are solved: on the host, in float64, strictly monotone.
+
+    Raises:
+        ValueError: If there are fewer than two, if any is not finite, or if they turn or stand still.
+    """
+    times = torch.as_tensor(times).to("cpu", torch.float64)
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"times must be a row of at least two, got shape {tuple(times.shape)}")
+    spans = times.diff().detach()
+    if not times.isfinite().all():
+        raise ValueError(f"times must be finite, got {times[~times.isfinite()][0]:g}")
+    wrong = (spans * spans.sum().sign() <= 0).nonzero()
+    if len(wrong):
+        a, b = times[wrong[0, 0]], times[wrong[0, 0] + 1]
+        raise ValueError(
+            f"times must go strictly one way, up or down, got {a:g} then {b:g}; "
+            "sort them (times.flip(0) runs the other way) and drop repeats"
+        )
+    return times
+
+
+def between(t: Tensor, s: Tensor, c: float) -> Tensor:
+    """The time a fraction `c` of the way from t to s: the ends themselves at 0 and 1, without rounding."""
+    return t if c == 0 else s if c == 1 else t + c * (s - t)
+
+
+def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+    """The states of a process at `times`: the first is `x` itself, and none is changed later.
+
+    Args:
+        process: Has `drift(x, t)` and, if it has noise, `diffusion(x, t)`.
+        solver: The method of a step.
+        x: Points of shape `(batch, *shape)` at `times[0]`.
+        times: A strictly monotone grid, up or down.
+        noise: Where a stochastic step draws from; a fresh seed where left out.
+
+    Raises:
+        ValueError: If the grid is not strictly monotone, or the solver is not one for this process.
+    """
+    times = grid(times)
+    solver.check(process, times)
+    noise = noise or (Noise(fresh_seed()) if solver.is_stochastic else Noise(0))
+    return _walk(process, solver, x, times, noise)
+
+
+def _walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Tensor]:
+    yield x
+    for draw, (t, s) in enumerate(pairwise(times.unbind())):
+        x = solver.step(process, x, t, s, partial(noise.like, draw=draw))
+        yield x

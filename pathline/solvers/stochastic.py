@@ -1,0 +1,73 @@
+"""Solvers for Ito's dX = u(X, t) dt + sigma(X, t) dW, with diagonal noise.
+
+    Euler-Maruyama     X_s = X + h u(X, t) + sigma(X, t) sqrt(h) eps
+    stochastic Heun    X_s = X + h/2 (u(X, t) + u(X~, s)) + (sigma(X, t) + sigma(X, s))/2 sqrt(h) eps
+
+where X~ is the first of the two. Heun averages sigma over time alone: averaging it over X as well would
+converge to Stratonovich's integral, another process whenever sigma depends on X.
+
+Source: Kloeden & Platen 1992, "Numerical Solution of Stochastic Differential Equations", sections 10.2 and 15.1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pathline.solvers.solver import Draw, Solver
+from pathline.tensors import meet
+
+
+class _Stochastic(Solver):
+    is_stochastic = True
+
+    def check(self, process: Any, times: Tensor) -> None:
+        """Refuse to run an SDE backwards: its time reversal has another drift."""
+        if hasattr(process, "diffusion") and times[-1] < times[0]:
+            raise ValueError(
+                f"times must increase for a bare SDE, got {times[0]:g} to {times[-1]:g}: run backwards it has another "
+                "drift; SDESampler knows it for a field, and ODE solvers run either way"
+            )
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(_Stochastic):
+    """One drift and one normal number a step: strong order 1/2, or 1 where sigma does not depend on X."""
+
+    nodes = (0.0,)
+
+    def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The point at `s`; without a diffusion, or where it is the number 0, it is Euler's to the bit."""
+        h = s - t
+        moved: Tensor = x + h * process.drift(x, t)
+        return moved + _kick(process, x, t, t, h, noise) if hasattr(process, "diffusion") else moved
+
+
+@dataclass(frozen=True)
+class StochasticHeun(_Stochastic):
+    """Two drifts and one normal number a step: Ito's solution, of weak order 2 where sigma is a constant."""
+
+    nodes = (0.0, 1.0)
+
+    def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The point at `s`."""
+        h = s - t
+        kick = _kick(process, x, t, s, h, noise) if hasattr(process, "diffusion") else 0.0
+        first = process.drift(x, t)
+        second = process.drift(x + h * first + kick, s)
+        moved: Tensor = x + h / 2 * (first + second) + kick
+        return moved
+
+
+def _kick(process: Any, x: Tensor, t: Tensor, s: Tensor, h: Tensor, noise: Draw) -> Tensor | float:
+    """The random part of a step, sigma sqrt(|h|) eps, with sigma the mean of its values at the two times."""
+    sigma = process.diffusion(x, t)
+    if s is not t:
+        sigma = (sigma + process.diffusion(x, s)) / 2
+    if not isinstance(sigma, Tensor):
+        return sigma * h.abs().sqrt() * noise(x) if sigma else 0.0
+    if sigma.ndim == 1 < x.ndim:
+        sigma = meet(sigma, x)
+    return sigma * h.abs().sqrt() * noise(x)

@@ -1,0 +1,103 @@
+"""Strings and JSON turn into objects here, and nowhere else: `"polynomial:3"` is `PolynomialSchedule(3)`.
+
+A class is named by itself, less the family's name (`CosineSchedule` is `cosine` among schedules); a value by its
+UPPER_CASE constant (`HEUN` is `heun` among solvers). So a new one is known here the moment it is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def catalogue(family: type[T]) -> dict[str, type[T] | T]:
+    """Every concrete class and every constant of a family, by name: those in the package that defines it."""
+    package = importlib.import_module(family.__module__.rpartition(".")[0])
+    found: dict[str, type[T] | T] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
+            if isinstance(value, family) and name.isupper():
+                found[name.lower().replace("_", "-")] = value
+                found.pop(_name(type(value), family), None)  # a class with constants is chosen by them
+            elif inspect.isclass(value) and issubclass(value, family) and not inspect.isabstract(value):
+                found[_name(value, family)] = value
+    return dict(sorted(found.items()))
+
+
+def build(family: type[T], spec: str | dict[str, Any]) -> T:
+    """The object that a spec names: `"name"`, `"name:argument"`, or `{"name": ..., "arguments": {...}}`.
+
+    Raises:
+        ValueError: If the family has no such name (the nearest is suggested), or the arguments do not fit.
+    """
+    known = catalogue(family)
+    name, arguments = _parsed(spec)
+    if name not in known:
+        raise ValueError(f"unknown {_words(family)} {name!r}{did_you_mean(name, known)}")
+    made = known[name]
+    if not inspect.isclass(made):
+        if arguments:
+            raise ValueError(f"{_words(family)} {name!r} takes no arguments, got {arguments}")
+        return made
+    try:
+        return cast("T", made(*arguments) if isinstance(arguments, list) else made(**arguments))
+    except TypeError as error:
+        takes = inspect.signature(made)
+        raise ValueError(f"{_words(family)} {name!r} takes {takes}, got {arguments or 'nothing'}") from error
+
+
+def spec_of(family: type[T], value: T) -> dict[str, Any]:
+    """What `build` needs to make the value again, fit for JSON.
+
+    Raises:
+        ValueError: If it is not in the family's catalogue, or is not a dataclass of plain values.
+    """
+    for name, known in catalogue(family).items():
+        if known is value:
+            return {"name": name, "arguments": {}}
+        if known is type(value) and is_dataclass(value):
+            return {"name": name, "arguments": {f.name: getattr(value, f.name) for f in fields(value) if f.init}}
+    raise ValueError(f"{value!r} is no {_words(family)} that pathline knows by name; known are {_listed(family)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest one, and all that there are."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} known are {', '.join(known)}"
+
+
+def _parsed(spec: str | dict[str, Any]) -> tuple[str, list[Any] | dict[str, Any]]:
+    if isinstance(spec, dict):
+        return str(spec.get("name")), dict(spec.get("arguments", {}))
+    name, _, rest = spec.partition(":")
+    return name, [_number(part) for part in rest.split(",")] if rest else []
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+    except ValueError:
+        raise ValueError(f"an argument after ':' must be a number, got {text!r}") from None
+
+
+def _name(made: type, family: type) -> str:
+    name = made.__name__.removesuffix(family.__name__).removesuffix(family.__name__.removesuffix("Path"))
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name or made.__name__).lower()
+
+
+def _words(family: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", family.__name__).lower()
+
+
+def _listed(family: type) -> str:
+    return ", ".join(catalogue(family))

@@ -1,0 +1,45 @@
+"""Where a time meets a batch of points, and where a batch is summed sample by sample."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Time: TypeAlias = float | Tensor
+
+
+def time_of(x: Tensor, t: Time) -> Tensor:
+    """The time `t`, of shape `()` or `(batch,)`, on the device of `x`; at least float32, and float64 where `x` is.
+
+    Raises:
+        ValueError: If `t` has any other shape.
+    """
+    t = torch.as_tensor(t, device=x.device).to(torch.promote_types(x.dtype, torch.float32))
+    if t.ndim and t.shape != x.shape[:1]:
+        raise ValueError(
+            f"t must have shape () or (batch,) = ({x.shape[0]},) to meet points of shape {tuple(x.shape)}, "
+            f"got {tuple(t.shape)}; pass one time, or one per sample"
+        )
+    return t
+
+
+def meet(t: Tensor, x: Tensor) -> Tensor:
+    """A function of time, of shape `()` or `(batch,)`, shaped so that it multiplies points of `(batch, *shape)`."""
+    return t.reshape(-1, *(1,) * (x.ndim - 1)) if t.ndim else t
+
+
+def wide(t: Tensor) -> Tensor:
+    """The time in float64; on the host where the device has none."""
+    return t.to("cpu" if t.device.type == "mps" else t.device, torch.float64)
+
+
+def sum_per_sample(x: Tensor) -> Tensor:
+    """The sum over all but the batch dimension, of shape `(batch,)`."""
+    return x.flatten(1).sum(1)
+
+
+def mean_per_sample(x: Tensor) -> Tensor:
+    """The mean over all but the batch dimension, of shape `(batch,)`."""
+    return x.flatten(1).mean(1)

@@ -1,0 +1,1 @@
+"""Training: the matching loss, its times and weights, the loop, averaged weights, checkpoints."""

@@ -1,0 +1,111 @@
+"""The matching loss: regress on the target that is known once data and noise are.
+
+    L = E_t,data,noise  weight_t |prediction(x_t, t) - (a_t data + b_t noise)|^2
+
+Flow matching, denoising score matching, DDPM's noise, data and v prediction are this one loss: the heads of the field
+say which. Its minimum is the marginal field, as the conditional and the marginal loss differ by a constant.
+
+Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, theorem 2; Vincent 2011 for the score
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from pathline.fields.field import Field
+from pathline.fields.network import NetworkField
+from pathline.noise import Noise
+from pathline.paths.couplings import Coupling, IndependentCoupling
+from pathline.paths.path import PathPoint
+from pathline.tensors import mean_per_sample, meet
+from pathline.training.times import Times, UniformTimes
+from pathline.training.weights import UnitWeight, Weight
+
+NOISE_STREAM, TIME_STREAM, DROP_STREAM = 2, 3, 4
+
+
+class MatchingLoss(nn.Module):
+    """The loss of a field, averaged over the numbers of a point and over the batch; several heads add up.
+
+    Args:
+        field: What is trained.
+        coupling: Which noise goes with which data.
+        times: When along the path to look.
+        weight: How much an error counts.
+        drop: The share of labels replaced by the null condition in training, so that guidance can be used.
+        seed: Of the noise, times and drops: those of training sample i depend on (seed, i) only.
+
+    Raises:
+        ValueError: If `drop` is not a probability.
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        coupling: Coupling | None = None,
+        times: Times | None = None,
+        weight: Weight | None = None,
+        drop: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop must be a share of labels from 0 to below 1, got {drop}")
+        self.field = field
+        self.coupling = coupling or IndependentCoupling()
+        self.times = times or UniformTimes()
+        self.weight = weight or UnitWeight()
+        self.drop = drop
+        self.noise = Noise(seed)
+        self.seen = 0
+
+    def forward(self, data: Tensor, y: Any = None, index: int | None = None) -> Tensor:
+        """The loss of a batch, a number.
+
+        Args:
+            data: Of shape `(batch, *shape)`.
+            y: Its conditions, one per sample, if it has any.
+            index: How many samples were trained on before this batch; counted here if left out.
+        """
+        if index is None:
+            index = self.seen
+            self.seen += len(data)
+        point, noise = self.draw(data, index)
+        return self.errors(point, self.dropped(y, noise, len(data))).mean()
+
+    def draw(self, data: Tensor, index: int) -> tuple[PathPoint, Noise]:
+        """The points of the path that training looks at for this batch, and where its other draws come from."""
+        noise = self.noise.at(index)
+        eps = self.coupling(noise.of(NOISE_STREAM).like(data), data)
+        t = self.times.draw(len(data), noise.of(TIME_STREAM), data)
+        return self.field.path.point(eps, data, t), noise
+
+    def dropped(self, y: Any, noise: Noise, batch: int) -> Any:
+        """The conditions, a share of them replaced by the null one; all kept in eval mode."""
+        if y is None or not self.drop or not self.training:
+            return y
+        assert isinstance(self.field, NetworkField)
+        gone = noise.of(DROP_STREAM).uniform((batch, 1))[:, 0] < self.drop
+
+        def drop(leaf: Tensor, null: Tensor) -> Tensor:
+            return torch.where(meet(gone.to(leaf.device), leaf), null.to(leaf.device, leaf.dtype), leaf)
+
+        return tree_map(drop, y, self.field.null)
+
+    def errors(self, point: PathPoint, y: Any = None) -> Tensor:
+        """The weighted squared error of each sample, of shape `(batch,)`."""
+        field = self.field if y is None else self.field.given(y)
+        total = torch.zeros_like(point.t)
+        for head, value in zip(field.heads, field.values(point.x, point.t), strict=True):
+            if value.shape != point.x.shape:
+                raise ValueError(
+                    f"the {head.name} prediction must have the shape of the points, {tuple(point.x.shape)}, "
+                    f"got {tuple(value.shape)}"
+                )
+            error = mean_per_sample((value - point.target(head)) ** 2)
+            total = total + error * self.weight.at(point.t, field.path, head)
+        return total

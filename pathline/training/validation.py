@@ -1,0 +1,30 @@
+"""The held-out loss by time, under common random numbers: every call sees the same noise and the same times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pathline.fields.field import evaluating
+from pathline.noise import Noise
+from pathline.training.loss import MatchingLoss
+
+VALIDATION_STREAM = 7
+
+
+@torch.no_grad()
+def loss_by_time(loss: MatchingLoss, data: Tensor, y: Any = None, bins: int = 10) -> Tensor:
+    """The mean loss in each of `bins` even stretches of t, of shape `(bins,)`; each data point is seen in each.
+
+    The field is in eval mode meanwhile, and no label is dropped.
+    """
+    noise = Noise(0, stream=VALIDATION_STREAM)
+    found = []
+    with evaluating(loss):
+        for k in range(bins):
+            eps = loss.coupling(noise.like(data, draw=k), data)
+            t = (k + noise.uniform((len(data), 1), bins + k, data.dtype, data.device)[:, 0]) / bins
+            found.append(loss.errors(loss.field.path.point(eps, data, t), y).mean())
+    return torch.stack(found)

@@ -1,0 +1,54 @@
+"""How much an error counts, by time and kind.
+
+Reading a prediction as another kind multiplies its error by the error ratio of the pair, so a loss in the units of
+another kind is a weight:
+
+    E |error of q|^2 = E ratio_t^2 |error of p|^2
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import Prediction
+from pathline.specs import build
+
+
+class Weight(ABC):
+    """A factor on the squared error of a head."""
+
+    @abstractmethod
+    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+        """The factor at times of shape `(batch,)`."""
+
+
+@dataclass(frozen=True)
+class UnitWeight(Weight):
+    """Every error counts as it is."""
+
+    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+        """1."""
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class ErrorAsWeight(Weight):
+    """Errors count as they would after being read as another kind, their weight capped at `most`.
+
+    A score head under `ErrorAsWeight("noise")` has DDPM's loss: beta^2 times that of denoising score matching. A data
+    head under `ErrorAsWeight("velocity")` has the flow matching loss, whose weight grows without bound towards data;
+    hence the cap.
+    """
+
+    kind: str = "velocity"
+    most: float = 1e4
+
+    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+        """ratio^2, at most `most`."""
+        ratio = path.mix(head, build(Prediction, self.kind), t).n
+        return (ratio**2).nan_to_num(nan=self.most).clamp(max=self.most).to(t.dtype).to(t.device)

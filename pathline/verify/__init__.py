@@ -1,0 +1,1 @@
+"""The laws, as functions: parts in, a figure and its bound out."""
