@@ -95,11 +95,11 @@ class GaussianMixture(Distribution):
 
     def to_axes(self, x: Tensor) -> Tensor:
         """Vectors of shape `(batch, components, dimension)` in each component's own axes."""
-        return x if self.axes is None else torch.einsum("bkd,kde->bke", x, self.axes)
+        return x if self.axes is None else torch.einsum("bkd,kde->bke", x, self.axes.to(x.dtype))
 
     def from_axes(self, x: Tensor) -> Tensor:
         """The reverse of `to_axes`."""
-        return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes)
+        return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes.to(x.dtype))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x` in nats, of shape `(batch,)`."""

@@ -70,12 +70,12 @@ class Mix(NamedTuple):
 def inside(schedule: Schedule, t: Tensor) -> Coefficients:
     """The coefficients at t, or just inside an end where alpha or beta vanishes."""
     t = wide(t)
-    t = t + INSIDE * ((t == 0) & (schedule.alpha(torch.zeros_like(t)) == 0))
+    t = torch.where((t == 0) & (schedule.alpha(torch.zeros_like(t)) == 0), t + INSIDE, t)
     c = schedule.at(t)
     gone = c.beta == 0
     steep = gone & c.beta_dot.isinf()
     beta_dot = torch.where(steep, schedule.variance_slope(t) / (2 * INSIDE), c.beta_dot)
-    return Coefficients(c.alpha, c.beta + INSIDE * gone, c.alpha_dot, beta_dot)
+    return Coefficients(c.alpha, torch.where(gone, c.beta + INSIDE, c.beta), c.alpha_dot, beta_dot)
 
 
 def mix(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> Mix:

@@ -56,7 +56,7 @@ class Schedule(ABC):
 
 
 def _slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    slope: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
+    slope: Tensor = torch.func.jvp(function, (t.clone(),), (torch.ones_like(t),))[1]  # an expanded t shares memory
     return slope
 
 

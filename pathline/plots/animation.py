@@ -16,14 +16,13 @@ def frame_of(ax: Axes) -> NDArray[Any]:
     """The figure of some axes as an array (height, width, 3) of bytes."""
     canvas: Any = ax.figure.canvas
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    return pixels[..., :3].copy()  # type: ignore[no-any-return]
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
 
 def enlarged(sheet: ArrayLike, factor: int) -> NDArray[Any]:
     """An array of grey or colour pixels from 0 to 1, each pixel a square of bytes."""
-    pixels = (np.clip(np.asarray(sheet), 0, 1) * 255).round().astype(np.uint8)
-    return pixels.repeat(factor, 0).repeat(factor, 1)
+    pixels: NDArray[Any] = np.rint(np.clip(np.asarray(sheet, dtype=float), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(np.repeat(pixels, factor, 0), factor, 1)
 
 
 def save_gif(frames: Sequence[NDArray[Any]], path: Path, seconds: float = 3.0, hold: float = 1.5) -> None:

@@ -47,8 +47,8 @@ def loss_by_time(values: Sequence[float], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _smoothed(values: Sequence[float], share: float = 0.1) -> list[float]:
-    smooth: list[float] = []
-    for value in values:
-        smooth.append(value if not smooth else (1 - share) * smooth[-1] + share * value)
-    return smooth
+def _smoothed(values: Sequence[float], reach: int = 3) -> list[float]:
+    """The mean over a window to both sides, shorter at the ends, so that it lags neither way."""
+    last = len(values) - 1
+    reaches = [min(reach, i, last - i) for i in range(len(values))]
+    return [float(np.mean(values[i - r : i + r + 1])) for i, r in enumerate(reaches)]

@@ -1,1 +1,8 @@
-"""The laws, as functions: parts in, a figure and its bound out."""
+"""The laws that hold this library together, as functions: parts in, a figure and its bound out.
+
+The tests and the verify command read one table, `laws()`; nothing is written twice.
+"""
+
+from pathline.verify.table import Figure, Law, laws
+
+__all__ = ["Figure", "Law", "laws"]

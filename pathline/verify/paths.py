@@ -1,0 +1,218 @@
+"""Laws of schedules, predictions and conditional paths: 1 to 5."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import mpmath
+import torch
+from torch import Tensor
+
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import DATA, SCORE, VELOCITY, Prediction, convert, mix
+from pathline.paths.schedules import Coefficients, Schedule, VariancePreservingSchedule
+from pathline.processes.processes import ODE, LinearODE
+from pathline.solvers.runge_kutta import RK4
+from pathline.solvers.solver import walk
+from pathline.verify.parts import each_schedule, field, points, predictions, schedules, spread_times
+from pathline.verify.table import Figure, law, once
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def _each_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [
+        (f"{a}->{b} {name}", (source, target, schedule))
+        for (a, source), (b, target) in itertools.product(predictions().items(), repeat=2)
+        for name, schedule in schedules().items()
+    ]
+
+
+def kappa(source: Prediction, c: Coefficients) -> Tensor:
+    """The condition of the 2 x 2 system that x and a prediction make, each row scaled to length 1."""
+    rows = torch.stack([torch.stack((c.alpha, c.beta), -1), torch.stack(source.row(c), -1)], -2)
+    condition: Tensor = torch.linalg.cond(rows / rows.norm(dim=-1, keepdim=True))
+    return condition
+
+
+def _conversion_error(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> float:
+    data, noise = points(len(t), 3, seed=2), points(len(t), 3, seed=3)
+    point = GaussianPath(schedule).point(noise, data, t)
+    got = convert(point.target(source), point.x, t, schedule, source, target)
+    c = schedule.at(t)
+    row = torch.stack(target.row(c)).norm(dim=0) / target.scale(c)
+    size = row * (data.norm(dim=1) + noise.norm(dim=1)) * kappa(source, c)
+    return float(((got - point.target(target)).norm(dim=1) / (EPS * size)).max())
+
+
+@law(1, _each_pair)
+def conversion_is_exact(source: Prediction, target: Prediction, schedule: Schedule) -> Iterator[Figure]:
+    """Converting the true target of one kind gives the true target of any other, to 16 eps kappa."""
+    yield Figure("error / (eps kappa)", _conversion_error(source, target, schedule, spread_times(500)), 16)
+
+
+def _mp_schedules() -> dict[str, Callable[[Any, Any], tuple[Any, Any, Any, Any]]]:
+    """(alpha, beta, alpha', beta') of t and r = 1 - t in any precision, written apart from the library."""
+    mp = mpmath.mp
+
+    def preserving(t: Any, r: Any) -> tuple[Any, Any, Any, Any]:
+        alpha = mp.exp(-(mp.mpf(20) - mp.mpf(0.1)) / 4 * r**2 - mp.mpf(0.1) / 2 * r)
+        beta = mp.sqrt(1 - alpha**2)
+        alpha_dot = alpha * (mp.mpf(0.1) + (mp.mpf(20) - mp.mpf(0.1)) * r) / 2
+        return alpha, beta, alpha_dot, -alpha * alpha_dot / beta
+
+    def cosine(t: Any, r: Any) -> tuple[Any, Any, Any, Any]:
+        alpha, beta = (
+            (mp.sin(mp.pi / 2 * t), mp.cos(mp.pi / 2 * t)) if t < r else (mp.cos(mp.pi / 2 * r), mp.sin(mp.pi / 2 * r))
+        )
+        return alpha, beta, mp.pi / 2 * beta, -mp.pi / 2 * alpha
+
+    return {
+        "linear": lambda t, r: (t, r, mp.mpf(1), mp.mpf(-1)),
+        "cosine": cosine,
+        "polynomial": lambda t, r: (t**3, 1 - (1 - r) ** 3 if r < t else 1 - t**3, 3 * t**2, -3 * t**2),
+        "square-root": lambda t, r: (t, mp.sqrt(r), mp.mpf(1), -1 / (2 * mp.sqrt(r))),
+        "variance-preserving": preserving,
+    }
+
+
+def _mp_map(source: str, target: str, coefficients: tuple[Any, Any, Any, Any]) -> tuple[Any, Any]:
+    """(m, n) of q = m x + n p, by solving for data and noise."""
+    a, b, a_dot, b_dot = coefficients
+    rows = {"velocity": (a_dot, b_dot), "score": (0, -1 / b), "noise": (0, 1), "data": (1, 0), "v": (-b, a)}
+    (p, q), (c, e) = rows[source], rows[target]
+    det = a * q - b * p
+    return (c * q - e * p) / det, (a * e - b * c) / det
+
+
+@law(2, lambda: [(name, (name,)) for name in _mp_schedules()])
+def ends_are_limits_or_refused(name: str) -> Iterator[Figure]:
+    """At the ends of the path a map is its limit, computed in 200 digits, or it is refused; near them it is exact."""
+    schedule, kinds = schedules()[name], predictions()
+    wrong, error = 0, 0.0
+    with mpmath.workdps(200):
+        tiny = mpmath.mpf(10) ** -60
+        for (a, source), (b, target) in itertools.product(kinds.items(), repeat=2):
+            for end in (0.0, 1.0):
+                t, r = (tiny, 1 - tiny) if end == 0 else (1 - tiny, tiny)
+                m, n = _mp_map(a, b, _mp_schedules()[name](t, r))
+                has_limit = max(abs(m), abs(n)) < 1e12 or a == b
+                got = mix(source, target, schedule, torch.tensor(end, dtype=torch.float64))
+                wrong += has_limit == bool(got.singular)
+                if has_limit and not got.singular:
+                    size = max(1.0, abs(float(m)), abs(float(n)))
+                    error = max(error, abs(float(got.m) - float(m)) / size, abs(float(got.n) - float(n)) / size)
+    yield Figure("ends wrongly refused or read", wrong, 0)
+    yield Figure("error of a limit / eps", error / EPS, 16)
+    near = torch.tensor([1e-7, 1 - 1e-7], dtype=torch.float64)
+    for (_, source), (_, target) in itertools.product(kinds.items(), repeat=2):
+        # the point itself is rounded, which nothing can undo: x = alpha data + beta noise, to eps
+        error = max(error, _conversion_error(source, target, schedule, near) * EPS)
+    yield Figure("error near the ends / (eps kappa)", error / EPS, 16)
+
+
+@law(3, each_schedule)
+def one_time_or_one_each(schedule: Schedule) -> Iterator[Figure]:
+    """A time of shape () and the same in shape (batch,) give the same numbers, also where batch equals a size."""
+    path, exact = GaussianPath(schedule), field(schedule)
+    data, noise = points(2, 2, seed=4), points(2, 2, seed=5)
+    different = 0
+    for dtype in (torch.float32, torch.float64):
+        for t in (0.25, 0.5, 0.9):
+            one = torch.tensor(t, dtype=dtype)
+            a, b = (path.point(noise.to(dtype), data.to(dtype), time) for time in (one, one.expand(2)))
+            different += not torch.equal(a.x, b.x)
+            for kind, other in itertools.product(predictions().values(), repeat=2):
+                different += not torch.equal(a.target(kind), b.target(kind))
+                value = convert(a.target(kind), a.x, one, schedule, kind, other)
+                different += not torch.equal(value, convert(a.target(kind), a.x, one.expand(2), schedule, kind, other))
+            different += not torch.equal(exact.velocity(a.x, one), exact.velocity(a.x, one.expand(2)))
+            different += not torch.equal(exact.score(a.x, one), exact.score(a.x, one.expand(2)))
+    yield Figure("readings that differ", different, 0)
+
+
+@law(4, each_schedule)
+def schedule_is_sound(schedule: Schedule) -> Iterator[Figure]:
+    """Alpha rises from 0 and beta falls to 0, unless other ends are declared; slopes equal autodiff inside."""
+    t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    start = math.exp(-5.025) if isinstance(schedule, VariancePreservingSchedule) else 0.0
+    ends = [alpha[0] - start, alpha[-1] - 1, beta[0] - (1 - start**2) ** 0.5, beta[-1]]
+    yield Figure("error at the ends", float(torch.stack(ends).abs().max()), 1e-6)
+    yield Figure("falling alpha or rising beta", int((alpha.diff() <= 0).sum() + (beta.diff() >= 0).sum()), 0)
+    inside = spread_times(500, 1e-3, 1 - 1e-3)
+    one = torch.ones_like(inside)
+
+    def slope(function: Callable[[Tensor], Tensor]) -> Tensor:
+        found: Tensor = torch.func.jvp(function, (inside,), (one,))[1]
+        return found
+
+    given = (*schedule.slopes(inside), schedule.variance_slope(inside))
+    true = (slope(schedule.alpha), slope(schedule.beta), slope(lambda s: schedule.beta(s) ** 2))
+    relative = [((a - b).abs() / b.abs()).max() for a, b in zip(given, true, strict=True)]
+    yield Figure("error of a slope", float(torch.stack(relative).max()), 1e-6)
+
+
+@law(5, each_schedule)
+def velocity_and_score_of_a_conditional_path(schedule: Schedule) -> Iterator[Figure]:
+    """The velocity target is d/dt of the path's point; the conditional score is the gradient of its log-density."""
+    path, t = GaussianPath(schedule), spread_times(200)
+    data, noise = points(200, 3, seed=6), points(200, 3, seed=7)
+    point = path.point(noise, data, t)
+    moved: Tensor = torch.func.jvp(lambda s: path.point(noise, data, s).x, (t,), (torch.ones_like(t),))[1]
+    velocity = point.target(VELOCITY)
+    yield Figure("error of the velocity", float((moved - velocity).norm() / velocity.norm()), 1e-6)
+    c = schedule.at(t, data)
+    x = point.x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((-((x - c.alpha * data) ** 2) / (2 * c.beta**2)).sum(), x)
+    read = path.conditional(SCORE, point.x, data, t)
+    yield Figure("error of the score", float((slope - read).norm() / slope.norm()), 1e-6)
+    again = convert(data, point.x, t, schedule, DATA, VELOCITY)
+    yield Figure("error of the field", float((again - velocity).norm() / velocity.norm()), 1e-6)
+
+
+@law(5, each_schedule)
+def flow_is_a_group(schedule: Schedule) -> Iterator[Figure]:
+    """A flow starts at the identity, composes, has an inverse, and log abs det is the integral of its divergence."""
+    path, data, x = GaussianPath(schedule), points(20, 3, seed=8), points(20, 3, seed=9)
+    process = ODE(lambda x, t: path.conditional(VELOCITY, x, data, t))
+
+    def flow(x: Tensor, t: float, s: float) -> Tensor:
+        *_, end = walk(process, RK4, x, torch.linspace(t, s, 101, dtype=torch.float64))
+        return end
+
+    def scales(t: float) -> tuple[Tensor, Tensor]:
+        at = torch.tensor(t, dtype=torch.float64)
+        return schedule.alpha(at), schedule.beta(at)
+
+    (a, b), (c, e) = scales(0.2), scales(0.8)
+    true = c * data + e * (x - a * data) / b
+    yield Figure("error of the flow", float((flow(x, 0.2, 0.8) - true).abs().max()), 1e-6)
+    yield Figure("composition", float((flow(flow(x, 0.2, 0.5), 0.5, 0.8) - true).abs().max()), 1e-6)
+    yield Figure("inverse", float((flow(flow(x, 0.2, 0.8), 0.8, 0.2) - x).abs().max()), 1e-6)
+    times = torch.linspace(0.2, 0.8, 201, dtype=torch.float64)
+    divergence = torch.stack([divergence_of(partial(process.drift, t=t), x) for t in times])
+    weights = torch.tensor([1.0] + [4.0, 2.0] * 99 + [4.0, 1.0], dtype=torch.float64) * (0.6 / 200 / 3)
+    yield Figure("log abs det", float(((weights @ divergence) - 3 * (e / b).log()).abs().max()), 1e-6)
+
+
+@law(5, once)
+def linear_flow_is_exponential() -> Iterator[Figure]:
+    """The linear ODE's flow is exp(-theta t) x."""
+    process, x = LinearODE(0.7), points(10)
+    *_, end = walk(process, RK4, x, torch.linspace(0, 2, 101, dtype=torch.float64))
+    yield Figure("error", float((end - process.flow(x, 2.0)).abs().max()), 1e-8)
+
+
+def divergence_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The trace of the Jacobian at each point, of shape (batch,)."""
+    total = torch.zeros(len(x), dtype=x.dtype)
+    for i in range(x.shape[1]):
+        along = torch.zeros_like(x)
+        along[:, i] = 1
+        total = total + torch.func.jvp(function, (x,), (along,))[1][:, i]
+    return total

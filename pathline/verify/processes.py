@@ -1,0 +1,87 @@
+"""Laws of processes: 12."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from pathline.data.distributions import Normal
+from pathline.noise import Noise
+from pathline.processes.processes import BrownianMotion, Langevin, OrnsteinUhlenbeck
+from pathline.sampling.dynamics import langevin_of
+from pathline.solvers.solver import walk
+from pathline.solvers.stochastic import EulerMaruyama
+from pathline.verify.parts import field, mixture, points
+from pathline.verify.sampling import mode_figures
+from pathline.verify.table import Figure, law, once
+
+COUNT = 40_000
+
+
+@law(12, once)
+def brownian_and_ou_have_their_moments() -> Iterator[Figure]:
+    """Brownian motion and Ornstein-Uhlenbeck have their mean and variance at all times; Euler has its own limit."""
+    x = torch.full((COUNT, 1), 1.5, dtype=torch.float64)
+    times = torch.linspace(0, 3, 1201, dtype=torch.float64)
+    worst = 0.0
+    for process in (BrownianMotion(0.7), OrnsteinUhlenbeck(1.2, 0.9)):
+        for k, state in enumerate(walk(process, EulerMaruyama(), x, times, Noise(31))):
+            if k in (200, 600, 1200):
+                law_of = process.moments(x[:1], float(times[k]))
+                mean, variance = float(law_of.mean), float(law_of.variance)
+                z_mean = (float(state.mean()) - mean) / math.sqrt(variance / COUNT)
+                z_variance = (float(state.var()) / variance - 1) / math.sqrt(2 / COUNT)
+                worst = max(worst, abs(z_mean), abs(z_variance))
+    yield Figure("largest z of 12", worst, 4.9)
+    theta, sigma, h = 1.0, 1.0, 0.5
+    coarse = torch.arange(41, dtype=torch.float64) * h
+    *_, end = walk(OrnsteinUhlenbeck(theta, sigma), EulerMaruyama(), x, coarse, Noise(32))
+    limit = sigma**2 / (2 * theta - theta**2 * h)
+    yield Figure("z of Euler's limit", abs(float(end.var()) / limit - 1) / math.sqrt(2 / COUNT), 4.42)
+
+
+@law(12, once)
+def langevin_keeps_its_density() -> Iterator[Figure]:
+    """Langevin dynamics keeps p from p, also at a frozen time of a path."""
+    x = mixture().sample(20_000, seed=33)
+    times = torch.linspace(0, 2, 1001, dtype=torch.float64)
+    exact = field()
+    frozen = langevin_of(exact, 1.0, sigma=0.6)
+    *_, end = walk(frozen, EulerMaruyama(), x, times, Noise(34))
+    yield from mode_figures(end)
+    half = torch.tensor(0.5, dtype=torch.float64)
+    point = exact.path.point(points(20_000, seed=35), x, half)
+    *_, end = walk(langevin_of(exact, 0.5, sigma=1.0), EulerMaruyama(), point.x, times, Noise(36))
+    ratio = end.var(0) / point.x.var(0)
+    yield Figure("variance ratio at t = 0.5", float(ratio.mean()), 1.05, 0.95)
+    yield Figure(
+        "energy of the score",
+        float((exact.score(end, half) ** 2).mean() / (exact.score(point.x, half) ** 2).mean()),
+        1.05,
+        0.95,
+    )
+
+
+@law(12, once)
+def langevin_converges_on_a_normal() -> Iterator[Figure]:
+    """From any start, Langevin dynamics reaches a normal density; Ornstein-Uhlenbeck is its Langevin process."""
+    theta, sigma = 0.8, 1.1
+    normal = Normal(torch.zeros(1, dtype=torch.float64), torch.tensor([sigma**2 / (2 * theta)], dtype=torch.float64))
+    x = torch.linspace(-4, 4, 50, dtype=torch.float64)[:, None]
+
+    def score(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        free = x.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(normal.log_prob(free).sum(), free)[0]
+
+    langevin, ou = Langevin(score, sigma), OrnsteinUhlenbeck(theta, sigma)
+    t = torch.tensor(0.0)
+    yield Figure("drift of OU less that of Langevin", float((langevin.drift(x, t) - ou.drift(x, t)).abs().max()), 1e-12)
+    far = torch.full((COUNT, 1), 6.0, dtype=torch.float64)
+    times = torch.linspace(0, 12, 1201, dtype=torch.float64)
+    *_, end = walk(langevin, EulerMaruyama(), far, times, Noise(37))
+    limit = sigma**2 / (2 * theta - theta**2 * 0.01)
+    yield Figure("z of the mean", abs(float(end.mean()) - 6 * math.exp(-theta * 12)) / math.sqrt(limit / COUNT), 4.6)
+    yield Figure("z of the variance", abs(float(end.var()) / limit - 1) / math.sqrt(2 / COUNT), 4.6)

@@ -1,0 +1,249 @@
+"""Laws of samplers: 11, 13 and 19."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from pathline.fields.field import Field
+from pathline.noise import Noise, philox
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import DATA, NOISE
+from pathline.paths.schedules import LinearSchedule, Schedule, VariancePreservingSchedule
+from pathline.sampling.dynamics import diffusion_of
+from pathline.sampling.sample import sample
+from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler
+from pathline.sampling.sigmas import MemorylessSigma, Sigma
+from pathline.solvers.runge_kutta import EULER, HEUN
+from pathline.solvers.stochastic import StochasticHeun
+from pathline.verify.fields import sigmas
+from pathline.verify.parts import field, heads, mixture, points, schedules
+from pathline.verify.table import Figure, law, once
+
+COUNT, STEPS = 20_000, 1000
+
+
+def mode_figures(x: Tensor) -> Iterator[Figure]:
+    """Whether points have the law of the three modes: their spread, their shares, and all of it at once."""
+    exact = mixture()
+    real = exact.sample(COUNT, seed=41)
+    x = x.double()
+    nearest, true = (torch.cdist(z, exact.means).argmin(1) for z in (x, real))
+    spread = _pooled_variance(x, nearest) / _pooled_variance(real, true)
+    yield Figure("variance ratio", float(spread), 1.05, 0.95)
+    share = torch.bincount(true, minlength=3) / COUNT
+    counts = torch.bincount(nearest, minlength=3)
+    # both sets are samples, so each cell varies twice as much
+    statistic = float(((counts - len(x) * share) ** 2 / (2 * len(x) * share)).sum())
+    yield Figure("chi^2 of the shares of the modes", statistic, float(chi2.isf(1e-7, 2)))
+    yield Figure("squared energy distance", _energy(x[:6000], real[:6000]), 1e-3, -1e-3)
+
+
+def _pooled_variance(x: Tensor, mode: Tensor) -> Tensor:
+    return torch.stack([x[mode == k].var(0) for k in range(3)]).mean()
+
+
+def _energy(x: Tensor, y: Tensor) -> float:
+    from pathline.metrics.distances import energy_distance
+
+    return float(energy_distance(x, y))
+
+
+def _sigma_list() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [(name, (sigma, None, None)) for name, sigma in sigmas().items()]
+
+
+def _every_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [
+        (f"{head_name} {name} {which}", (sigmas()[which], schedule, head))
+        for (head_name, head), (name, schedule) in itertools.product(heads().items(), schedules().items())
+        for which in ("1", "memoryless")
+    ]
+
+
+def _some_pairs() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    """Each head and each schedule at least once, and the corners that are singular."""
+    every = dict(_every_pair())
+    named = ("noise linear", "score polynomial", "data cosine", "v square-root", "velocity variance-preserving")
+    return [(f"{pair} {which}", every[f"{pair} {which}"]) for pair in named for which in ("1", "memoryless")]
+
+
+@law(11, _sigma_list)
+def every_sigma_has_the_same_marginals(sigma: Sigma, schedule: Schedule | None, head: Any) -> Iterator[Figure]:
+    """Samples have the law of the data whatever sigma_t, on all of [0, 1]."""
+    exact = field(schedule, head) if head is not None else field(schedule)
+    yield from mode_figures(sample(exact, (COUNT, 2), SDESampler(sigma), steps=STEPS, seed=42))
+
+
+@law(11, _some_pairs)
+def some_heads_and_schedules_too(sigma: Sigma, schedule: Schedule, head: Any) -> Iterator[Figure]:
+    """The same from other heads and schedules, with two sigmas each."""
+    yield from every_sigma_has_the_same_marginals(sigma, schedule, head)
+
+
+@law(11, _every_pair, is_slow=True)
+def every_head_and_schedule_too(sigma: Sigma, schedule: Schedule, head: Any) -> Iterator[Figure]:
+    """The same from every head on every schedule, with two sigmas each."""
+    yield from every_sigma_has_the_same_marginals(sigma, schedule, head)
+
+
+def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [
+        ("ode", (ODESampler(HEUN), 100)),
+        ("stochastic-heun", (SDESampler(1.0, StochasticHeun()), 300)),
+        ("ddim:0", (DDIM(0.0), 1000)),
+        ("ddim:0.5", (DDIM(0.5), 1000)),
+        ("ddim:1", (DDIM(1.0), 1000)),
+    ]
+
+
+@law(11, _samplers)
+def every_sampler_has_the_same_marginals(sampler: Sampler, steps: int) -> Iterator[Figure]:
+    """Samples have the law of the data whatever the sampler."""
+    yield from mode_figures(sample(field(), (COUNT, 2), sampler, steps=steps, seed=43))
+
+
+@law(11, lambda: [(name, (sigma,)) for name, sigma in sigmas().items()])
+def backwards_data_becomes_noise(sigma: Sigma) -> Iterator[Figure]:
+    """Run down from data to noise, every sigma_t ends at a standard normal."""
+    data = mixture().sample(COUNT, seed=44)
+    times = torch.linspace(1, 0, 501, dtype=torch.float64)
+    *_, x = SDESampler(sigma).walk(field(), data, times, Noise(45))
+    yield Figure("variance ratio", float(x.var(0).mean()), 1.05, 0.95)
+    yield Figure("squared energy distance", _energy(x[:6000], points(6000, seed=46)), 1e-3, -1e-3)
+
+
+@law(11, once)
+def memoryless_forgets_its_start() -> Iterator[Figure]:
+    """With the memoryless sigma start and end are uncorrelated, and the way back has the drift alpha'/alpha x."""
+    exact = field(head=NOISE)
+    start = Noise(47).normal((COUNT, 2), dtype=torch.float64)
+    times = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+    *_, x = SDESampler(MemorylessSigma()).walk(exact, start, times, Noise(48))
+    correlation = torch.corrcoef(torch.cat((start, x), 1).T)[:2, 2:]
+    yield Figure("largest z of 4", float(correlation.abs().max()) * COUNT**0.5, 4.75)
+    worst = 0.0
+    for schedule in schedules().values():
+        process = diffusion_of(field(schedule), MemorylessSigma(), is_backward=True)
+        for t in (0.1, 0.5, 0.9):
+            time, y = torch.tensor(t, dtype=torch.float64), points(100)
+            c = schedule.at(time)
+            drift = c.alpha_dot / c.alpha * y
+            worst = max(worst, float((process.drift(y, time) - drift).norm() / drift.norm()))
+    yield Figure("error of the drift back", worst, 1e-10)
+
+
+@law(13, once)
+def ddim_is_euler_on_the_linear_path() -> Iterator[Figure]:
+    """DDIM(eta = 0) on the linear path is Euler's method, upwards and downwards."""
+    exact, x = field(), points(200)
+    worst = 0.0
+    for times in (
+        torch.linspace(0, 1, 12, dtype=torch.float64) ** 1.3,
+        torch.linspace(0.9, 0, 12, dtype=torch.float64),
+    ):
+        for a, b in zip(DDIM(0.0).walk(exact, x, times), ODESampler(EULER).walk(exact, x, times), strict=True):
+            worst = max(worst, float((a - b).abs().max()))
+    yield Figure("error", worst, 1e-10)
+
+
+@law(13, once)
+def ddim_is_ddpm_when_eta_is_one() -> Iterator[Figure]:
+    """DDIM(eta = 1) is DDPM's ancestral step: the posterior of x_s given x_t and the expected data."""
+    schedule, times = VariancePreservingSchedule(), torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
+    exact, noise = field(schedule), Noise(51)
+    x = points(200)
+    worst = 0.0
+    for k, (t, s) in enumerate(itertools.pairwise(times)):
+        *_, got = DDIM(1.0).walk(exact, x, torch.stack((t, s)), noise)
+        bar_t, bar_s = schedule.alpha(t) ** 2, schedule.alpha(s) ** 2  # Ho et al. 2020, equations 6 and 7
+        step = bar_t / bar_s
+        data, eps = exact.data(x, t), noise.like(x)
+        mean = bar_s.sqrt() * (1 - step) / (1 - bar_t) * data + step.sqrt() * (1 - bar_s) / (1 - bar_t) * x
+        true = mean + ((1 - bar_s) / (1 - bar_t) * (1 - step)).sqrt() * eps
+        worst, x = max(worst, float((got - true).abs().max())), points(200, seed=k)
+    yield Figure("error", worst, 1e-10)
+
+
+@law(19, once)
+def noise_is_the_published_generator() -> Iterator[Figure]:
+    """Philox4x32-10 gives the known answers that its authors publish."""
+    pi = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)
+    ones = 0xFFFFFFFF
+    known = [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((ones,) * 4, (ones, ones), (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (*pi, (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+    ]
+    wrong = 0
+    for counter, key, answer in known:
+        got = philox([torch.tensor([word]) for word in counter], key)
+        wrong += sum(int(a) != b for a, b in zip(got, answer, strict=True))
+    yield Figure("wrong words of 12", wrong, 0)
+
+
+@law(19, once)
+def noise_is_normal_and_independent() -> Iterator[Figure]:
+    """Noise has the moments of a normal, and its samples, elements, draws and streams are uncorrelated."""
+    noise, count = Noise(52), 400_000
+    x = noise.normal((count,), dtype=torch.float64)
+    moments = [x.mean(), (x**2).mean() - 1, (x**3).mean(), (x**4).mean() - 3]
+    spread = [1.0, 2.0, 15.0, 96.0]
+    z = [abs(float(m)) * (count / v) ** 0.5 for m, v in zip(moments, spread, strict=True)]
+    others = (x.roll(1), noise.normal((count,), 1, torch.float64), noise.of(1).normal((count,), 0, torch.float64))
+    z += [
+        abs(float((x * other).mean())) * count**0.5
+        for other in (*others, x.roll(2), Noise(53).normal((count,), 0, torch.float64))
+    ]
+    yield Figure("largest z of 9", max(z), 4.9)
+
+
+def _batches() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [(str(size), (size,)) for size in (1, 7, 4096)]
+
+
+@law(19, _batches)
+def a_sample_depends_on_seed_and_index(batch: int) -> Iterator[Figure]:
+    """Sample i has the same bits of noise in any batch, and comes out the same."""
+    count, different = 4096, 0
+    wanted = range(0, count, batch) if batch > 1 else (0, 1, 2, 3, 4, 5, 1000, 4095)
+    for shape in ((3,), (2,), (1, 5, 5)):
+        for dtype in (torch.float32, torch.float64):
+            whole = Noise(54).normal((count, *shape), 9, dtype)
+            for first in wanted:
+                part = Noise(54, first=first).normal((min(batch, count - first), *shape), 9, dtype)
+                different += int((part != whole[first : first + batch]).sum())
+    yield Figure("numbers that differ", different, 0)
+    exact = _Single(field())
+    whole = _walked(exact, 0, 64)
+    size = min(batch, 64)
+    worst = max(
+        float((_walked(exact, i, size) - whole[i : i + size]).abs().max()) for i in range(0, 64 - size + 1, size)
+    )
+    yield Figure("error of a sample", worst, 1e-5)
+
+
+def _walked(exact: Field, first: int, count: int) -> Tensor:
+    """Samples first to first + count, in float32, by an SDE."""
+    noise = Noise(55, first=first)
+    times = torch.linspace(0, 1, 21, dtype=torch.float64)
+    *_, x = SDESampler(1.0).walk(exact, noise.normal((count, 2)), times, noise.of(1))
+    return x
+
+
+class _Single(Field):
+    """Another field under another name, as users write one."""
+
+    def __init__(self, other: Field) -> None:
+        super().__init__()
+        self.other = other
+        self.path = GaussianPath(LinearSchedule())
+        self.prediction = DATA
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.other.data(x, t)

@@ -1,0 +1,127 @@
+"""Laws of solvers: 9 and 10."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from pathline.noise import Noise
+from pathline.processes.processes import ODE, SDE, BrownianMotion
+from pathline.solvers.runge_kutta import EULER, RungeKutta
+from pathline.solvers.solver import Solver, walk
+from pathline.solvers.stochastic import EulerMaruyama, StochasticHeun
+from pathline.verify.parts import examples, points
+from pathline.verify.table import Figure, law, once
+
+
+def _each_ode_solver() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [(name, (solver,)) for name, solver in examples(Solver).items() if isinstance(solver, RungeKutta)]
+
+
+def _problems() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Asymmetric equations in the plane: on symmetric ones methods do better than their order."""
+    return {
+        "pendulum, driven": lambda x, t: torch.stack((x[:, 1], -x[:, 0].sin() + 0.5 * (2 * t).cos()), 1),
+        "predator and prey": lambda x, t: torch.stack(
+            (x[:, 0] * (1.2 - x[:, 1]) + 0.1 * t, x[:, 1] * (x[:, 0] - 0.7)), 1
+        ),
+        "logistic, coupled": lambda x, t: torch.stack(
+            (x[:, 0] * (1 - x[:, 0]) * (1 + 0.5 * t), -(x[:, 1] ** 2) + x[:, 0]), 1
+        ),
+    }
+
+
+@law(9, _each_ode_solver)
+def ode_solver_has_its_order(solver: RungeKutta) -> Iterator[Figure]:
+    """The error of an ODE solver falls with the step to the power of its order, on three asymmetric problems."""
+    x = torch.tensor([[0.8, 0.6]], dtype=torch.float64)
+    for name, function in _problems().items():
+
+        def slope(t: float, state: np.ndarray[Any, Any], f: Callable[..., Tensor] = function) -> Any:
+            return f(torch.from_numpy(state)[None], torch.tensor(t))[0].numpy()
+
+        true = solve_ivp(slope, (0, 2), x[0].numpy(), rtol=1e-13, atol=1e-14, method="DOP853").y[:, -1]
+        errors = []
+        for steps in (200, 400) if solver.order < 4 else (80, 160):
+            *_, end = walk(ODE(function), solver, x, torch.linspace(0, 2, steps + 1, dtype=torch.float64))
+            errors.append(float((end[0] - torch.from_numpy(true)).norm()))
+        order = math.log2(errors[0] / errors[1])
+        yield Figure(f"order on {name}", order, solver.order + 0.1, solver.order - 0.1)
+        yield Figure(f"floor / finest error on {name}", 1e-12 / errors[1], 1)
+
+
+def _brownian(steps: int, paths: int, fine: int) -> list[Tensor]:
+    """Normal numbers for `steps` steps, those of one Brownian path given by `fine` steps."""
+    eps = Noise(21).normal((fine, paths), dtype=torch.float64)
+    return list(eps.reshape(steps, fine // steps, paths).sum(1) / (fine / steps) ** 0.5)
+
+
+def _solve(process: Any, solver: Solver, x: Tensor, steps: int, draws: list[Tensor]) -> Tensor:
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    for k in range(steps):
+        x = solver.step(process, x, times[k], times[k + 1], lambda x, k=k: draws[k][:, None])  # type: ignore[misc]
+    return x
+
+
+def _each_sde_solver() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [("euler-maruyama", (EulerMaruyama(),)), ("stochastic-heun", (StochasticHeun(),))]
+
+
+@law(10, _each_sde_solver)
+def sde_solver_has_its_strong_order(solver: Solver) -> Iterator[Figure]:
+    """Strong order 1 with additive noise and 1/2 with multiplicative noise, against Ito's solution."""
+    fine, paths = 4096, 4000
+    additive = SDE(lambda x, t: -x * (1 + t), lambda x, t: 0.8 * (1 + t))
+    multiplicative = SDE(lambda x, t: 0.5 * x, lambda x, t: 0.8 * x)
+    x = torch.ones(paths, 1, dtype=torch.float64)
+    w = torch.stack(_brownian(1, paths, fine))[0][:, None]
+    exact = x * (0.5 - 0.8**2 / 2 + 0.8 * w).exp()
+    reference = _solve(additive, EulerMaruyama(), x, fine, _brownian(fine, paths, fine))
+    for name, process, true, order in (
+        ("additive", additive, reference, 1.0),
+        ("multiplicative", multiplicative, exact, 0.5),
+    ):
+        errors = [
+            float((_solve(process, solver, x, steps, _brownian(steps, paths, fine)) - true).pow(2).mean().sqrt())
+            for steps in (16, 64)
+        ]
+        if name == "additive" and isinstance(solver, StochasticHeun):
+            yield Figure("order, additive", math.log2(errors[0] / errors[1]) / 2, 1.6, 0.9)
+        else:
+            yield Figure(f"order, {name}", math.log2(errors[0] / errors[1]) / 2, order + 0.1, order - 0.1)
+
+
+@law(10, once)
+def no_noise_is_euler() -> Iterator[Figure]:
+    """With sigma = 0, Euler-Maruyama is Euler's method bit for bit."""
+    x, times = points(50), torch.linspace(0, 1, 11, dtype=torch.float64)
+
+    def drift(x: Tensor, t: Tensor) -> Tensor:
+        return x.sin() - t
+
+    *_, ode = walk(ODE(drift), EULER, x, times)
+    *_, sde = walk(SDE(drift, 0.0), EulerMaruyama(), x, times)
+    *_, zero = walk(SDE(drift, lambda x, t: torch.zeros_like(x)), EulerMaruyama(), x, times)
+    yield Figure("numbers that differ", int((ode != sde).sum() + (ode != zero).sum()), 0)
+
+
+@law(10, once)
+def brownian_motion_has_its_increments() -> Iterator[Figure]:
+    """W_0 = 0, and increments are independent, of mean 0 and variance h."""
+    count, steps = 20_000, 8
+    x = torch.zeros(count, 1, dtype=torch.float64)
+    times = torch.linspace(0, 2, steps + 1, dtype=torch.float64) ** 1.5
+    states = torch.cat(list(walk(BrownianMotion(), EulerMaruyama(), x, times, Noise(22))), 1)
+    z = states.diff(dim=1) / times.diff().sqrt()
+    covariance = (z.T @ z / count - torch.eye(steps)) * count**0.5
+    covariance.diagonal().div_(2**0.5)
+    yield Figure("start", float(states[:, 0].abs().max()), 0)
+    yield Figure(
+        "largest z of 44", float(torch.cat((z.mean(0) * count**0.5, covariance.triu().flatten())).abs().max()), 5.33
+    )

@@ -1,0 +1,121 @@
+"""Laws of training: 13, 17 and 18."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pathline.fields.network import NetworkField
+from pathline.networks.mlp import MLP
+from pathline.paths.path import GaussianPath
+from pathline.paths.predictions import NOISE, SCORE, Prediction
+from pathline.paths.schedules import LinearSchedule, Schedule
+from pathline.sampling.sample import sample
+from pathline.training.ema import EMA
+from pathline.training.loop import train
+from pathline.training.loss import MatchingLoss
+from pathline.training.times import UniformTimes
+from pathline.training.weights import ErrorAsWeight
+from pathline.verify.parts import each_schedule, points
+from pathline.verify.table import Figure, law, once
+
+
+class _Scaled(nn.Module):
+    """A network, times -1/beta: the score of one that predicts noise."""
+
+    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+        super().__init__()
+        self.network, self.schedule = network, schedule
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return -self.network(x, t) / self.schedule.beta(t)[:, None]  # type: ignore[no-any-return]
+
+
+@law(13, each_schedule)
+def score_matching_is_noise_prediction(schedule: Schedule) -> Iterator[Figure]:
+    """Denoising score matching is the mean of (s + noise/beta)^2, and DDPM's loss is beta^2 times it."""
+    torch.manual_seed(0)
+    network, data, path = MLP(3).double(), points(500, 3), GaussianPath(schedule)
+    nn.init.normal_(network.last.weight)
+    times = UniformTimes(0.05, 0.9)
+
+    def errors(net: nn.Module, head: Prediction, weight: ErrorAsWeight | None = None) -> Tensor:
+        loss = MatchingLoss(NetworkField(net, path, head), times=times, weight=weight)
+        with torch.no_grad():
+            return loss.errors(loss.draw(data, 0)[0])
+
+    ddpm, dsm = errors(network, NOISE), errors(_Scaled(network, schedule), SCORE)
+    point, _ = MatchingLoss(NetworkField(network, path), times=times).draw(data, 0)
+    c = schedule.at(point.t, data)
+    with torch.no_grad():
+        written = ((_Scaled(network, schedule)(point.x, point.t) + point.noise / c.beta) ** 2).mean(1)
+    weighted = errors(_Scaled(network, schedule), SCORE, ErrorAsWeight("noise"))
+    for name, a, b in (
+        ("DSM", dsm, written),
+        ("DDPM", ddpm, c.beta[:, 0] ** 2 * dsm),
+        ("weighted DSM", weighted, ddpm),
+    ):
+        yield Figure(f"relative error, {name}", float(((a - b).abs() / b).max()), 1e-10)
+
+
+@law(17, once)
+def labels_drop_at_their_rate() -> Iterator[Figure]:
+    """Labels are dropped at their rate in training, and never otherwise."""
+    loss = MatchingLoss(_conditional(), drop=0.2)
+    count, y = 50_000, torch.zeros(50_000, dtype=torch.long)
+    dropped = int((loss.dropped(y, loss.noise, count) == 3).sum())
+    yield Figure("z of the rate", abs(dropped - 0.2 * count) / math.sqrt(count * 0.16), 4.42)
+    loss.eval()
+    yield Figure("dropped in eval mode", int((loss.dropped(y, loss.noise, count) == 3).sum()), 0)
+
+
+@law(18, once)
+def sampling_leaves_the_model_as_it_was() -> Iterator[Figure]:
+    """Sampling uses averaged weights in eval mode; train mode and raw weights come back bit for bit."""
+    field = _conditional()
+    blocks: Any = field.network.blocks
+    blocks.append(_Dropout())
+    loss, ema = MatchingLoss(field), EMA(field, 0.9)
+    data, y = points(256).float(), torch.arange(256) % 3
+    for _ in train(loss, data, y, steps=20, batch_size=64, ema=ema):
+        pass
+    raw = {name: value.clone() for name, value in field.state_dict().items()}
+    average = {name: value.clone() for name, value in ema.weights.items()}
+    bound = field.given(1)
+    field.train()
+    blocks[-1].eval()
+    before = [part.training for part in field.modules()]
+    with ema.applied():
+        used = sum(int((value != average[name]).sum()) for name, value in field.named_parameters())
+        x = sample(bound, (8, 2), steps=5, seed=1)
+    yield Figure("weights that were not the average", used, 0)
+    changed = sum(int((value != raw[name]).sum()) for name, value in field.state_dict().items())
+    yield Figure("weights that changed", changed, 0)
+    changed = sum(int((value != average[name]).sum()) for name, value in ema.weights.items())
+    yield Figure("averages that changed", changed, 0)
+    yield Figure("modes that changed", sum(a != b.training for a, b in zip(before, field.modules(), strict=True)), 0)
+    field.load_state_dict(raw | average)
+    field.eval()
+    yield Figure("samples that differ", int((sample(bound, (8, 2), steps=5, seed=1) != x).sum()), 0)
+    moved = sum(int((value != raw[name]).sum()) for name, value in average.items())
+    yield Figure("averages equal to raw weights", float(moved == 0), 0)
+
+
+class _Dropout(nn.Module):
+    """A block that differs between train and eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.drop(x)  # type: ignore[no-any-return]
+
+
+def _conditional() -> NetworkField:
+    torch.manual_seed(0)
+    return NetworkField(MLP(2, width=32, depth=1, classes=3), GaussianPath(LinearSchedule()))

@@ -1,0 +1,274 @@
+"""Every law catches a bug: an edit of the shipped code, made in a copy, that the law must call out.
+
+A mutant is a file, what stands there, what is put in its place, and the law and case that must fail. The figure before
+and after is printed (`pytest -rP`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pathline
+from pathline.verify import laws
+
+PACKAGE = Path(pathline.__file__).parent
+
+RUN = """
+import json, sys, torch
+torch.set_num_threads(1)
+from pathline.verify import laws
+number, name, case = json.loads(sys.argv[1])
+(law,) = [law for law in laws() if (law.number, law.name) == (number, name)]
+figures = [figure for _, figure in law.figures(case)]
+print(json.dumps([[str(figure), figure.holds] for figure in figures]))
+"""
+
+
+class Mutant(NamedTuple):
+    bug: str
+    file: str
+    old: str
+    new: str
+    law: tuple[int, str, str | None]
+
+
+MUTANTS = [
+    Mutant(
+        "a conversion with its determinant's sign lost",
+        "paths/predictions.py",
+        "m = _wedge(q, p) / _wedge(x, p)",
+        "m = _wedge(p, q) / _wedge(x, p)",
+        (1, "conversion_is_exact", "velocity->data linear"),
+    ),
+    Mutant(
+        "a guard of 1e-8 in place of the limit",
+        "paths/predictions.py",
+        "INSIDE = 1e-40",
+        "INSIDE = 1e-8",
+        (2, "ends_are_limits_or_refused", "square-root"),
+    ),
+    Mutant(
+        "a batched time that does not broadcast",
+        "tensors.py",
+        "return t.reshape(-1, *(1,) * (x.ndim - 1)) if t.ndim else t",
+        "return t",
+        (3, "one_time_or_one_each", "linear"),
+    ),
+    Mutant(
+        "sine and cosine swapped",
+        "paths/schedules.py",
+        "return (math.pi / 2 * t).sin()",
+        "return (math.pi / 2 * t).cos()",
+        (4, "schedule_is_sound", "cosine"),
+    ),
+    Mutant(
+        "a slope without its power",
+        "paths/schedules.py",
+        "slope = self.power * t ** (self.power - 1)",
+        "slope = t ** (self.power - 1)",
+        (5, "velocity_and_score_of_a_conditional_path", "polynomial"),
+    ),
+    Mutant(
+        "a linear flow that grows",
+        "processes/processes.py",
+        "return x * torch.as_tensor(-self.theta * time).exp()",
+        "return x * torch.as_tensor(self.theta * time).exp()",
+        (5, "linear_flow_is_exponential", None),
+    ),
+    Mutant(
+        "the posterior with alpha instead of alpha squared",
+        "fields/exact.py",
+        "s = alpha**2 * variances + beta**2",
+        "s = alpha * variances + beta**2",
+        (6, "marginal_is_a_posterior_mean", "linear"),
+    ),
+    Mutant(
+        "the score's sign",
+        "fields/exact.py",
+        "score = -(r * mixture.from_axes(pull)).sum(1)",
+        "score = (r * mixture.from_axes(pull)).sum(1)",
+        (6, "score_is_the_gradient_of_log_p", "linear"),
+    ),
+    Mutant(
+        "the 1/2 of the SDE's drift",
+        "sampling/dynamics.py",
+        "half = self.sign * squared / 2",
+        "half = self.sign * squared",
+        (7, "density_follows_its_equation", "velocity linear"),
+    ),
+    Mutant(
+        "the sign of the score on the way back",
+        "sampling/dynamics.py",
+        "self.sign = -1 if is_backward else 1",
+        "self.sign = 1",
+        (7, "density_follows_its_equation", "noise cosine"),
+    ),
+    Mutant(
+        "Heun's second stage at the old time",
+        "solvers/runge_kutta.py",
+        "b=(1 / 2, 1 / 2), nodes=(0.0, 1.0)",
+        "b=(1 / 2, 1 / 2), nodes=(0.0, 0.0)",
+        (9, "ode_solver_has_its_order", "heun"),
+    ),
+    Mutant(
+        "a weight of RK4",
+        "solvers/runge_kutta.py",
+        "b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)",
+        "b=(1 / 6, 1 / 3, 1 / 6, 1 / 3)",
+        (9, "ode_solver_has_its_order", "rk4"),
+    ),
+    Mutant(
+        "noise scaled by h instead of its root",
+        "solvers/stochastic.py",
+        "return sigma * h.abs().sqrt() * noise(x) if sigma else 0.0",
+        "return sigma * h.abs() * noise(x) if sigma else 0.0",
+        (10, "brownian_motion_has_its_increments", None),
+    ),
+    Mutant(
+        "Stratonovich's average of sigma over X",
+        "solvers/stochastic.py",
+        "second = process.drift(x + h * first + kick, s)\n",
+        "second = process.drift(x + h * first + kick, s)\n        if hasattr(process, 'diffusion'):\n"
+        "            kick = (kick + _kick(process, x + h * first + kick, t, s, h, noise)) / 2\n",
+        (10, "sde_solver_has_its_strong_order", "stochastic-heun"),
+    ),
+    Mutant(
+        "the missing 1/2, seen in the samples",
+        "sampling/dynamics.py",
+        "half = self.sign * squared / 2",
+        "half = self.sign * squared",
+        (11, "every_sigma_has_the_same_marginals", "2"),
+    ),
+    Mutant(
+        "a last step that reads the score at data",
+        "sampling/samplers.py",
+        "self.renewed.add(float(t))",
+        "pass",
+        (11, "backwards_data_becomes_noise", "1"),
+    ),
+    Mutant(
+        "memoryless without its factor 2",
+        "sampling/sigmas.py",
+        "return 2 * c.beta * (",
+        "return c.beta * (",
+        (11, "memoryless_forgets_its_start", None),
+    ),
+    Mutant(
+        "Langevin with sigma for sigma squared",
+        "processes/processes.py",
+        "return self.sigma**2 / 2 * self.score",
+        "return self.sigma / 2 * self.score",
+        (12, "langevin_converges_on_a_normal", None),
+    ),
+    Mutant(
+        "the stationary variance without its 2",
+        "processes/processes.py",
+        "spread = -self.sigma**2 * math.expm1(-2 * self.theta * time) / (2 * self.theta)",
+        "spread = -self.sigma**2 * math.expm1(-2 * self.theta * time) / self.theta",
+        (12, "brownian_and_ou_have_their_moments", None),
+    ),
+    Mutant(
+        "eta for eta squared",
+        "sampling/samplers.py",
+        "1 - self.eta**2 * (1 - ratio**2)",
+        "1 - self.eta**2 * (1 - ratio)",
+        (13, "ddim_is_ddpm_when_eta_is_one", None),
+    ),
+    Mutant(
+        "the sign of the score's target",
+        "paths/predictions.py",
+        'SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_like(c.beta)), lambda c: c.beta)',
+        'SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.beta)), lambda c: c.beta)',
+        (13, "score_matching_is_noise_prediction", "linear"),
+    ),
+    Mutant(
+        "guidance off by one",
+        "fields/guidance.py",
+        "mixed = tuple((1 - w) * f + w * g",
+        "mixed = tuple(-w * f + (1 + w) * g",
+        (16, "guidance_of_zero_and_one_is_none", None),
+    ),
+    Mutant(
+        "the condition and its absence swapped",
+        "fields/guidance.py",
+        "mixed = tuple((1 - w) * f + w * g",
+        "mixed = tuple((1 - w) * g + w * f",
+        (16, "guided_gaussian_is_its_closed_form", "w=3 sigma=1"),
+    ),
+    Mutant(
+        "labels dropped in eval mode too",
+        "training/loss.py",
+        "if y is None or not self.drop or not self.training:",
+        "if y is None or not self.drop:",
+        (17, "labels_drop_at_their_rate", None),
+    ),
+    Mutant(
+        "the average not applied",
+        "training/ema.py",
+        "            value.data, self.weights[name] = mine, value.data",
+        "            pass",
+        (18, "sampling_leaves_the_model_as_it_was", None),
+    ),
+    Mutant(
+        "dropout left on",
+        "fields/field.py",
+        "    module.eval()\n",
+        "    pass\n",
+        (18, "sampling_leaves_the_model_as_it_was", None),
+    ),
+    Mutant(
+        "a round of the cipher lost",
+        "noise.py",
+        "rounds: int = 10",
+        "rounds: int = 9",
+        (19, "noise_is_the_published_generator", None),
+    ),
+    Mutant(
+        "noise that counts from the batch's own start",
+        "noise.py",
+        "start, count = self.first * size, shape[0] * size",
+        "start, count = 0 * size, shape[0] * size",
+        (19, "a_sample_depends_on_seed_and_index", "7"),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.bug.replace(" ", "-") for mutant in MUTANTS])
+def test_law_catches_bug(mutant: Mutant, tmp_path: Path) -> None:
+    before = _figures(mutant, PACKAGE.parent)
+    copy = tmp_path / "pathline"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (copy / mutant.file).read_text()
+    assert code.count(mutant.old) == 1, f"{mutant.file} must hold this once: {mutant.old}"
+    (copy / mutant.file).write_text(code.replace(mutant.old, mutant.new))
+    after = _figures(mutant, tmp_path)
+    print(f"{mutant.law}: {mutant.bug}\n  before {before}\n  after  {after}")
+    assert all(holds for _, holds in before)
+    assert not all(holds for _, holds in after)
+
+
+def _figures(mutant: Mutant, where: Path) -> list[tuple[str, bool]]:
+    """The figures of the mutant's law, from the package in this folder; a law that raises has failed."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps(mutant.law)],
+        cwd=where,
+        env={**os.environ, "PYTHONPATH": str(where)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return [(done.stderr.strip().splitlines()[-1], False)]
+    return [(text, holds) for text, holds in json.loads(done.stdout)]
+
+
+def test_every_law_has_a_mutant() -> None:
+    assert {law.number for law in laws()} == {mutant.law[0] for mutant in MUTANTS}
