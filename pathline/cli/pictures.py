@@ -68,7 +68,7 @@ def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> N
     x, noise = start(target, (count, *run.shape), Noise(1))
     with torch.no_grad():
         states = [
-            run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=40), noise)
+            run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=30), noise)
         ]
     save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 

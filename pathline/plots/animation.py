@@ -28,7 +28,7 @@ def enlarged(sheet: ArrayLike, factor: int) -> NDArray[Any]:
 def save_gif(frames: Sequence[NDArray[Any]], path: Path, seconds: float = 3.0, hold: float = 1.5) -> None:
     """Write frames as an endless GIF that lasts `seconds`, and rests on the last frame for `hold` more."""
     pictures = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame) for frame in frames]
-    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in pictures]
+    pictures = [picture.quantize(32, dither=Image.Dither.NONE) for picture in pictures]
     each = max(20, round(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [round(1000 * hold)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)

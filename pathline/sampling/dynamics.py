@@ -43,6 +43,8 @@ class Reading:
 
     def __call__(self, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
         """The map's value, given those of the heads."""
+        if len(values) == 1 and _is(self.m, 0) and _is(self.n[0], 1):  # a velocity head's velocity, most often
+            return values[0]
         found: Any = 0 if _is(self.m, 0) else self.m * x
         for n, value in zip(self.n, values, strict=True):
             if not _is(n, 0):
@@ -92,10 +94,11 @@ class FieldFlow:
         """What the drift is a sum of."""
         return {VELOCITY: 1.0}
 
-    def prepare(self, times: Tensor, x: Tensor) -> None:
-        """Read all that a walk along these times will need."""
-        for t, reading in zip(times.tolist(), read_along(self.field, x, times, self.kinds(times)), strict=True):
-            self._readings[t] = reading
+    def prepare(self, times: Tensor, x: Tensor) -> Tensor:
+        """Read all that a walk along these times will need. Returns where it is singular."""
+        readings = read_along(self.field, x, times, self.kinds(times))
+        self._readings.update(zip(times.tolist(), readings, strict=True))
+        return torch.tensor([reading.is_singular for reading in readings])
 
     def reading(self, x: Tensor, t: Tensor) -> Reading:
         """How the drift is read at t."""

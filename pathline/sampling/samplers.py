@@ -18,7 +18,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -74,7 +73,7 @@ class ODESampler(Sampler):
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
         """The points of the flow at `times`."""
         times = path_grid(times)
-        return walk(FieldFlow(field), _Guarded(self.solver, field, x, times), x, times, noise)
+        return walk(FieldFlow(field), _Guarded(self.solver, field, x), x, times, noise)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class SDESampler(Sampler):
         """The points of one path of the SDE at `times`; downwards it is the time reversal."""
         times = path_grid(times)
         process = FieldDiffusion(field, sigma_of(self.sigma), is_backward=bool(times[-1] < times[0]))
-        return walk(process, _Guarded(self.solver, field, x, times), x, times, noise)
+        return walk(process, _Guarded(self.solver, field, x), x, times, noise)
 
 
 @dataclass(frozen=True)
@@ -213,28 +212,26 @@ class _Renewal(Solver):
 
 
 class _Guarded(Solver):
-    """A solver that renews wherever its own step would read what is singular."""
+    """A solver that renews wherever its own step would read what is singular, or noise of its SDE would end there."""
 
-    def __init__(self, solver: Solver, field: Field, x: Tensor, times: Tensor) -> None:
+    def __init__(self, solver: Solver, field: Field, x: Tensor) -> None:
         self.solver, self.field, self.x = solver, field, x
         self.nodes, self.is_stochastic = solver.nodes, solver.is_stochastic
-        self.renewal = _Renewal(field, x, times[[0, 1, -2, -1]], lambda a, b: 1.0)
-        self.renewed: set[float] = set()  # the times at which a step is a renewal
+        self.renewals: dict[float, _Renewal] = {}  # by the time at which a step begins
 
     def check(self, process: Any, times: Tensor) -> None:
         """Read the whole grid at once, and find the steps to replace. The process may run either way."""
-        stages = [between(times[:-1], times[1:], c) for c in self.nodes if 0 < c < 1]
-        process.prepare(torch.cat([times, *stages]), self.x)
-        for t, s in pairwise(times.unbind()):
-            nodes = (*self.nodes, 1.0) if self.is_stochastic and not self.field.path.schedule.beta(s) else self.nodes
-            if any(process.reading(self.x, between(t, s, c)).is_singular for c in nodes):
-                self.renewed.add(float(t))
+        nodes = sorted({*self.nodes, 1.0}) if self.is_stochastic else self.nodes
+        stages = torch.stack([between(times[:-1], times[1:], c) for c in nodes])
+        singular = process.prepare(stages.flatten(), self.x).reshape(stages.shape).any(0)
+        for step in singular.nonzero()[:, 0].tolist():
+            ends = times[step : step + 2]
+            sigma = max(process.diffusion(self.x, t) for t in ends) if self.is_stochastic else 0.0
+            forgets = sigma == math.inf or (sigma > 0 and not self.field.path.schedule.beta(ends[0]))
+            kept = 0.0 if forgets else 1.0
+            self.renewals[float(ends[0])] = _Renewal(self.field, self.x, ends, lambda a, b, kept=kept: kept)  # type: ignore[misc]
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The solver's step, or a renewal."""
-        if not self.renewed or float(t) not in self.renewed:
-            return self.solver.step(process, x, t, s, noise)
-        sigma = process.diffusion(x, t) if self.is_stochastic else 0.0
-        at_data = not self.field.path.schedule.beta(t)
-        self.renewal.kept = lambda a, b: 0.0 if sigma == float("inf") or (sigma > 0 and at_data) else 1.0
-        return self.renewal.step(process, x, t, s, noise)
+        solver = self.renewals.get(float(t), self.solver) if self.renewals else self.solver
+        return solver.step(process, x, t, s, noise)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver, between
+from pathline.solvers.solver import Draw, Solver, between, moved
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,10 @@ class RungeKutta(Solver):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`. Draws no noise."""
-        h = s - t
         k: list[Tensor] = []
         for row, c in zip(self.a, self.nodes, strict=True):
-            k.append(process.drift(_moved(x, h, row, k), between(t, s, c)))
-        return _moved(x, h, self.b, k)
+            k.append(process.drift(_combined(x, t, s, row, k), between(t, s, c)))
+        return _combined(x, t, s, self.b, k)
 
     def __repr__(self) -> str:
         return self.name.upper()
@@ -46,10 +45,10 @@ class RungeKutta(Solver):
             )
 
 
-def _moved(x: Tensor, h: Tensor, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+def _combined(x: Tensor, t: Tensor, s: Tensor, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
     for weight, slope in zip(weights, k, strict=True):
         if weight:
-            x = x + (h * weight if weight != 1 else h) * slope
+            x = moved(x, t, s, slope, weight)
     return x
 
 

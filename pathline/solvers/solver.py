@@ -71,6 +71,13 @@ def between(t: Tensor, s: Tensor, c: float) -> Tensor:
     return t if c == 0 else s if c == 1 else t + c * (s - t)
 
 
+def moved(x: Tensor, t: Tensor, s: Tensor, slope: Tensor, share: float = 1.0) -> Tensor:
+    """The point x + share (s - t) slope: one pass over x, or two where a gradient with respect to time is wanted."""
+    if t.requires_grad or s.requires_grad:
+        return x + share * (s - t) * slope
+    return torch.add(x, slope, alpha=share * (float(s) - float(t)))
+
+
 def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
     """The states of a process at `times`: the first is `x` itself, and none is changed later.
 

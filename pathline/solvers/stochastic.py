@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver
+from pathline.solvers.solver import Draw, Solver, moved
 from pathline.tensors import meet
 
 
@@ -40,9 +40,7 @@ class EulerMaruyama(_Stochastic):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`; without a diffusion, or where it is the number 0, it is Euler's to the bit."""
-        h = s - t
-        moved: Tensor = x + h * process.drift(x, t)
-        return moved + _kick(process, x, t, t, h, noise) if hasattr(process, "diffusion") else moved
+        return _kicked(moved(x, t, s, process.drift(x, t)), _kick(process, x, t, t, s, noise))
 
 
 @dataclass(frozen=True)
@@ -53,21 +51,25 @@ class StochasticHeun(_Stochastic):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`."""
-        h = s - t
-        kick = _kick(process, x, t, s, h, noise) if hasattr(process, "diffusion") else 0.0
+        kick = _kick(process, x, t, s, s, noise)
         first = process.drift(x, t)
-        second = process.drift(x + h * first + kick, s)
-        moved: Tensor = x + h / 2 * (first + second) + kick
-        return moved
+        second = process.drift(_kicked(moved(x, t, s, first), kick), s)
+        return _kicked(moved(x, t, s, first + second, 0.5), kick)
 
 
-def _kick(process: Any, x: Tensor, t: Tensor, s: Tensor, h: Tensor, noise: Draw) -> Tensor | float:
-    """The random part of a step, sigma sqrt(|h|) eps, with sigma the mean of its values at the two times."""
+def _kick(process: Any, x: Tensor, t: Tensor, other: Tensor, s: Tensor, noise: Draw) -> Tensor | None:
+    """The random part of a step, sigma sqrt(|h|) eps, with sigma the mean of its values at two times; None if 0."""
+    if not hasattr(process, "diffusion"):
+        return None
     sigma = process.diffusion(x, t)
-    if s is not t:
-        sigma = (sigma + process.diffusion(x, s)) / 2
+    if other is not t:
+        sigma = (sigma + process.diffusion(x, other)) / 2
     if not isinstance(sigma, Tensor):
-        return sigma * h.abs().sqrt() * noise(x) if sigma else 0.0
+        return sigma * (s - t).abs().sqrt() * noise(x) if sigma else None
     if sigma.ndim == 1 < x.ndim:
         sigma = meet(sigma, x)
-    return sigma * h.abs().sqrt() * noise(x)
+    return sigma * (s - t).abs().sqrt() * noise(x)
+
+
+def _kicked(x: Tensor, kick: Tensor | None) -> Tensor:
+    return x if kick is None else x + kick

@@ -128,16 +128,16 @@ MUTANTS = [
     Mutant(
         "noise scaled by h instead of its root",
         "solvers/stochastic.py",
-        "return sigma * h.abs().sqrt() * noise(x) if sigma else 0.0",
-        "return sigma * h.abs() * noise(x) if sigma else 0.0",
+        "return sigma * (s - t).abs().sqrt() * noise(x) if sigma else None",
+        "return sigma * (s - t).abs() * noise(x) if sigma else None",
         (10, "brownian_motion_has_its_increments", None),
     ),
     Mutant(
         "Stratonovich's average of sigma over X",
         "solvers/stochastic.py",
-        "second = process.drift(x + h * first + kick, s)\n",
-        "second = process.drift(x + h * first + kick, s)\n        if hasattr(process, 'diffusion'):\n"
-        "            kick = (kick + _kick(process, x + h * first + kick, t, s, h, noise)) / 2\n",
+        "return _kicked(moved(x, t, s, first + second, 0.5), kick)",
+        "there = _kick(process, _kicked(moved(x, t, s, first), kick), t, s, s, noise)\n"
+        "        return _kicked(_kicked(moved(x, t, s, first + second, 0.5), kick / 2), there / 2)",
         (10, "sde_solver_has_its_strong_order", "stochastic-heun"),
     ),
     Mutant(
@@ -150,8 +150,8 @@ MUTANTS = [
     Mutant(
         "a last step that reads the score at data",
         "sampling/samplers.py",
-        "self.renewed.add(float(t))",
-        "pass",
+        "solver = self.renewals.get(float(t), self.solver) if self.renewals else self.solver",
+        "solver = self.solver",
         (11, "backwards_data_becomes_noise", "1"),
     ),
     Mutant(
@@ -185,8 +185,8 @@ MUTANTS = [
     Mutant(
         "the sign of the score's target",
         "paths/predictions.py",
-        'SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_like(c.beta)), lambda c: c.beta)',
-        'SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.beta)), lambda c: c.beta)',
+        '"score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_like(c.beta))',
+        '"score", lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.beta))',
         (13, "score_matching_is_noise_prediction", "linear"),
     ),
     Mutant(
