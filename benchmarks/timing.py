@@ -28,7 +28,7 @@ def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup:
 def print_ratios(title: str, seconds: Mapping[str, Seconds]) -> None:
     """A row a contender: its median time, and the median and 10-90 % range of its ratios to the first, by rounds."""
     base = next(iter(seconds.values()))
-    print(f"\n{title}\n{'':28}{'median':>12}{'ratio':>9}{'10 % to 90 %':>18}")
+    print(f"\n{title}\n{'':28}{'median':>12}{'ratio':>11}{'10 % to 90 %':>24}")
     for name, row in seconds.items():
         low, middle, high = np.quantile(row / base, (0.1, 0.5, 0.9))
-        print(f"{name:28}{1e3 * np.median(row):>9.3f} ms{middle:>9.3f}{f'{low:.3f} to {high:.3f}':>18}")
+        print(f"{name:28}{1e3 * np.median(row):>9.3f} ms{middle:>11.3f}{f'{low:.3f} to {high:.3f}':>24}")

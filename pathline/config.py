@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pathline.data.source import Source
+from pathline.data.source import Samples, Source
 from pathline.fields.network import NetworkField
 from pathline.networks.mlp import MLP
 from pathline.networks.unet import UNet
@@ -44,7 +44,9 @@ class Config:
     times: str = "uniform"
     """When along the path training looks: uniform, logit-normal."""
     weight: str = "unit"
-    """How much an error counts: unit, or error-as for the units of the velocity."""
+    """How much an error counts: unit, or error-as:KIND for the units of another prediction."""
+    is_conditional: bool = True
+    """Whether the labels of the data are used, if it has any."""
     network: str = "unet"
     """The network: mlp for vectors, unet for images."""
     width: int = 32
@@ -95,10 +97,10 @@ class Config:
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
 
-    @property
-    def source(self) -> Source:
-        """Where the data comes from."""
-        return build(Source, self.data)
+    def load(self) -> Samples:
+        """The data, without its labels unless they are used."""
+        samples = build(Source, self.data).load()
+        return samples if self.is_conditional else replace(samples, y=None, classes=())
 
     def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
         """A new field for samples of this shape: the same weights for the same seed."""
@@ -111,7 +113,18 @@ class Config:
         return NetworkField(network, path, heads if len(heads) > 1 else heads[0])
 
     def loss(self, field: NetworkField) -> MatchingLoss:
-        """The training loss of a field."""
+        """The training loss of a field.
+
+        Raises:
+            ValueError: If the target of a head is infinite at data, and nothing keeps the loss from it.
+        """
+        end = field.path.schedule.at(torch.ones(()))
+        wild = [head.name for head in field.heads if not head.is_bounded(end)]
+        if wild and (self.weight, self.times) == ("unit", "uniform"):
+            raise ValueError(
+                f"the target of a {wild[0]} prediction is infinite at data with the {self.schedule} schedule, and the "
+                "loss with it; use weight error-as:noise, or times uniform:0,0.99"
+            )
         is_conditional = field.null is not None
         return MatchingLoss(
             field,

@@ -13,14 +13,14 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", https
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 WORD = 0xFFFFFFFF
-BLOCK = 1 << 14  # counters ciphered at once: their eight columns of int64 stay in a core's cache
+BLOCK = 1 << 16  # counters ciphered at once: half a megabyte a column stays in a cache
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int], rounds: int = 10) -> tuple[Tensor, ...]:
@@ -77,7 +77,7 @@ class Noise:
 
     def words(self, shape: Sequence[int], draw: int = 0, device: torch.device | None = None) -> Tensor:
         """Random 32-bit words in int64, of `shape` (batch, ...), four of each counter side by side."""
-        return self._draw(shape, draw, device, lambda words: torch.stack(words, -1))
+        return self._drawn(shape, range(draw, draw + 1), device, lambda words: torch.stack(words, -1))[0]
 
     def uniform(
         self,
@@ -98,15 +98,24 @@ class Noise:
         device: torch.device | None = None,
     ) -> Tensor:
         """Standard normal numbers of `shape` (batch, ...)."""
+        return self.normals(shape, range(draw, draw + 1), dtype, device)[0]
+
+    def normals(
+        self, shape: Sequence[int], draws: range, dtype: torch.dtype, device: torch.device | None = None
+    ) -> Tensor:
+        """The standard normal numbers of several draws at once, of shape `(draws, *shape)`."""
         real = torch.promote_types(dtype, torch.float32)
 
         def box_muller(words: tuple[Tensor, ...]) -> Tensor:
             w = torch.stack(words).to(real)
-            radius = ((w[:2] + 0.5) * 2.0**-32).log_().mul_(-2).sqrt_()
+            radius = w[:2].add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
             angle = w[2:].mul_(2 * math.pi * 2.0**-32)
-            return torch.stack((radius * angle.cos(), radius * angle.sin()), -1).permute(1, 0, 2)
+            pairs = w.new_empty(w.shape[1], 2, 2)
+            torch.mul(radius, angle.cos(), out=pairs[..., 0].T)
+            torch.mul(radius, angle.sin(), out=pairs[..., 1].T)
+            return pairs
 
-        return self._draw(shape, draw, device, box_muller).to(dtype)
+        return self._drawn(shape, draws, device, box_muller).to(dtype)
 
     def like(self, x: Tensor, draw: int = 0) -> Tensor:
         """Standard normal numbers with the shape, dtype and device of `x`."""
@@ -117,14 +126,42 @@ class Noise:
         high, low = self.words((2, size), draw)
         return torch.argsort((high << 31) ^ low)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
 
-    def _draw(self, shape, draw, device, transform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _drawn(
+        self,
+        shape: Sequence[int],
+        draws: range,
+        device: torch.device | None,
+        transform: Callable[[tuple[Tensor, ...]], Tensor],
+    ) -> Tensor:
         size = math.prod(shape[1:])
         start, count = self.first * size, shape[0] * size
         key = (self.seed & WORD, self.seed >> 32)
+        draw = torch.tensor(draws, device=device)[:, None]
         pieces = []
-        for block in range(start // 4, -(-(start + count) // 4), BLOCK):
-            element = torch.arange(block, min(block + BLOCK, -(-(start + count) // 4)), device=device)
-            fixed = torch.full_like(element, draw), torch.full_like(element, self.stream)
-            pieces.append(transform(philox((element & WORD, element >> 32, *fixed), key)).flatten())
-        flat = torch.cat(pieces) if len(pieces) != 1 else pieces[0]
-        return flat[start % 4 : start % 4 + count].reshape(tuple(shape))
+        for first in range(start // 4, -(-(start + count) // 4), BLOCK):
+            element = torch.arange(first, min(first + BLOCK, -(-(start + count) // 4)), device=device)
+            columns = (element & WORD, element >> 32, draw, torch.full_like(draw, self.stream))
+            words = philox([column.expand(len(draw), len(element)).flatten() for column in columns], key)
+            pieces.append(transform(words).reshape(len(draws), -1))
+        flat = torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]
+        return flat[:, start % 4 : start % 4 + count].reshape(len(draws), *shape)
+
+
+class Draws:
+    """The normal numbers of a walk's steps. Where points are few, those of several steps are drawn at once."""
+
+    AHEAD = 16
+
+    def __init__(self, noise: Noise) -> None:
+        self.noise = noise
+        self._first = 0
+        self._ready = torch.empty(0)
+
+    def __call__(self, x: Tensor, draw: int) -> Tensor:
+        """Those of step `draw`, with the shape, dtype and device of `x`."""
+        ready = self._ready
+        fits = ready.shape[1:] == x.shape and ready.dtype == x.dtype and ready.device == x.device
+        if not fits or not self._first <= draw < self._first + len(ready):
+            ahead = max(1, min(self.AHEAD, 4 * BLOCK // max(x.numel(), 1)))
+            self._first, self._ready = draw, self.noise.normals(x.shape, range(draw, draw + ahead), x.dtype, x.device)
+        return self._ready[draw - self._first]

@@ -50,8 +50,8 @@ def build(family: type[T], spec: str | dict[str, Any]) -> T:
     try:
         return cast("T", made(*arguments) if isinstance(arguments, list) else made(**arguments))
     except TypeError as error:
-        takes = inspect.signature(made)
-        raise ValueError(f"{_words(family)} {name!r} takes {takes}, got {arguments or 'nothing'}") from error
+        takes = ", ".join(inspect.signature(made).parameters)
+        raise ValueError(f"{_words(family)} {name!r} takes ({takes}), got {arguments or 'nothing'}") from error
 
 
 def spec_of(family: type[T], value: T) -> dict[str, Any]:
@@ -80,14 +80,14 @@ def _parsed(spec: str | dict[str, Any]) -> tuple[str, list[Any] | dict[str, Any]
     if isinstance(spec, dict):
         return str(spec.get("name")), dict(spec.get("arguments", {}))
     name, _, rest = spec.partition(":")
-    return name, [_number(part) for part in rest.split(",")] if rest else []
+    return name, [_value(part) for part in rest.split(",")] if rest else []
 
 
-def _number(text: str) -> int | float:
+def _value(text: str) -> int | float | str:
     try:
         return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
-        raise ValueError(f"an argument after ':' must be a number, got {text!r}") from None
+        return text
 
 
 def _name(made: type, family: type) -> str:

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     console = Console(stderr=False)
     if arguments.resume is not None:
         return _resume(arguments, base, console)
-    samples = arguments.config.source.load()
+    samples = arguments.config.load()
     held_out = samples.split(arguments.config.held_out, arguments.config.seed)
     arguments.config.loss(arguments.config.field(samples.shape, len(samples.classes)))  # a wrong name is said here
     out = arguments.out or Path("runs") / Path(preset or "").stem
@@ -73,7 +73,7 @@ def _resume(arguments: Arguments, base: Config, console: Console) -> int:
     if start >= run.config.steps and (run.folder / "README.md").exists():
         console.print(f"{run.folder} is finished: {start} steps. Sample it with: pathline sample {run.folder}")
         return 0
-    return _train(run, run.config.source.load().split(run.config.held_out, run.config.seed), console, start)
+    return _train(run, run.config.load().split(run.config.held_out, run.config.seed), console, start)
 
 
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from pathline.fields.field import Field
 from pathline.paths.predictions import LARGE, SCORE, VELOCITY, Prediction, inside
+from pathline.paths.schedules import Coefficients
 from pathline.processes.processes import Langevin
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.tensors import time_of
@@ -137,6 +139,21 @@ class FieldDiffusion(FieldFlow):
         self._sigmas.update(zip(times.tolist(), squared.sqrt().tolist(), strict=True))
         half = self.sign * squared / 2
         return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
+
+    def decay(self, times: Tensor) -> Tensor:
+        """How far each step of a grid renews the noise of a point: the integral of sigma^2 / (2 beta^2), >= 0.
+
+        Infinite next to an infinite sigma, and on the way back from data, where a point holds no noise to keep.
+        """
+        schedule = self.field.path.schedule
+        nodes, weights = (torch.from_numpy(row) for row in leggauss(8))
+        inner = times[:-1, None] + (nodes + 1) / 2 * times.diff()[:, None]
+        c = schedule.at(inner)
+        squared = self.sigma.squared(inner.flatten(), Coefficients(*(row.flatten() for row in c))).reshape(inner.shape)
+        integral = (squared / (2 * c.beta**2)) @ (weights / 2) * times.diff().abs()
+        wild = self.sigma.squared(times, inside(schedule, times)) > LARGE
+        from_data = schedule.beta(times[:-1]) == 0
+        return torch.where(wild[:-1] | wild[1:] | (from_data & (integral > 0)), torch.inf, integral)
 
     def diffusion(self, x: Tensor, t: Tensor) -> float:
         """sigma_t."""

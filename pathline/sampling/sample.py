@@ -44,7 +44,8 @@ def sample(
     times = sampler.times(field, 50 if steps is None and evaluations is None else steps, evaluations)
     begin, noise = start(field, shape, Noise(fresh_seed() if seed is None else seed))
     with torch.no_grad(), evaluating(field):
-        *_, end = sampler.walk(field, begin, times, noise)
+        for end in sampler.walk(field, begin, times, noise):  # noqa: B007 - keeping but the last frees the others
+            pass
     return end
 
 

@@ -1,20 +1,20 @@
 """Samplers: how a field's noise becomes data, and data noise.
 
-A step is a solver's, except where it would read what is singular: at pure data (the score) or at pure noise (data from
-a noise prediction). There it renews the point from its parts,
+A step is a solver's, except where it would read what is singular (the score at pure data, data from a noise prediction
+at pure noise), or where an SDE renews the noise of a point faster than the solver's steps can follow. There the point
+is renewed from its parts,
 
-    x_s = alpha_s data + beta_s (kept noise + sqrt(1 - kept^2) fresh)
+    x_s = alpha_s data + beta_s (kept noise + sqrt(1 - kept^2) fresh),   kept = exp(-integral of sigma^2 / (2 beta^2))
 
-with data and noise read at t, or, where t itself is the singular end, at s. With kept = 1 that is the DDIM step. It is
-also exact for every SDE of a field whose data stands still: the noise part of a point is then an Ornstein-Uhlenbeck
-process, so kept = exp(-integral of sigma^2 / (2 beta^2)), which for the memoryless sigma is the ratio of alpha/beta.
+with data and noise read at t, or, where t itself is the singular end, at s. That is exact for every SDE of a field
+whose data stands still, as the noise of a point is then an Ornstein-Uhlenbeck process. With sigma = 0 it is the DDIM
+step; with the memoryless sigma, kept is the ratio of alpha/beta and the step is DDPM's.
 
 Source: Song et al. 2021, https://arxiv.org/abs/2010.02502, equations 12 and 16 (DDIM)
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.runge_kutta import HEUN, RungeKutta
 from pathline.solvers.solver import Draw, Solver, between, grid, walk
 from pathline.solvers.stochastic import EulerMaruyama
+
+STIFF = 0.1  # a decay of the noise in one step beyond which an SDE solver's own error shows in the variance
 
 
 class Sampler(ABC):
@@ -124,12 +126,11 @@ class DDIM(Sampler):
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
         """The points at `times`."""
         times = path_grid(times)
-        return walk(FieldFlow(field), _Renewal(field, x, times, self._kept), x, times, noise)
-
-    def _kept(self, a: _Parts, b: _Parts) -> float:
-        noisy, clean = sorted((a.alpha * b.beta, b.alpha * a.beta))
+        c = field.path.schedule.at(times)
+        noisy, clean = torch.stack((c.alpha[:-1] * c.beta[1:], c.alpha[1:] * c.beta[:-1])).sort(0).values
         ratio = noisy / clean  # of alpha/beta, at the noisier time over the cleaner
-        return math.sqrt(max(1 - self.eta**2 * (1 - ratio**2), 0.0))  # rounding can leave -1e-17
+        kept = (1 - self.eta**2 * (1 - ratio**2)).clamp(min=0).sqrt()  # rounding can leave -1e-17
+        return walk(FieldFlow(field), _Renewal(field, x, times, kept), x, times, noise)
 
 
 def default_sampler() -> Sampler:
@@ -175,15 +176,15 @@ def _parts(field: Field, x: Tensor, times: Tensor) -> dict[float, _Parts]:
 
 
 class _Renewal(Solver):
-    """The renewal step of this module, keeping a share of the noise that a function of the step gives."""
+    """The renewal step of this module, along a grid, with the share of the noise that each step keeps."""
 
     nodes = (0.0,)
     is_stochastic = True
 
-    def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Callable[[_Parts, _Parts], float]) -> None:
+    def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Tensor) -> None:
         self.field = field
         self.parts = _parts(field, x, times)
-        self.kept = kept
+        self.kept = dict(zip(times.tolist(), kept.tolist(), strict=False))
 
     def check(self, process: Any, times: Tensor) -> None:
         """Either way will do."""
@@ -191,7 +192,7 @@ class _Renewal(Solver):
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at s, of its data and its renewed noise."""
         a, b = self.parts[float(t)], self.parts[float(s)]
-        kept = self.kept(a, b)
+        kept = self.kept[float(t)]
 
         def renewed(part: Tensor) -> Tensor:
             return part if kept == 1 or b.beta == 0 else kept * part + (1 - kept**2) ** 0.5 * noise(x)
@@ -212,26 +213,24 @@ class _Renewal(Solver):
 
 
 class _Guarded(Solver):
-    """A solver that renews wherever its own step would read what is singular, or noise of its SDE would end there."""
+    """A solver that renews wherever its own step would read what is singular, or would be too long for its SDE."""
 
     def __init__(self, solver: Solver, field: Field, x: Tensor) -> None:
         self.solver, self.field, self.x = solver, field, x
         self.nodes, self.is_stochastic = solver.nodes, solver.is_stochastic
-        self.renewals: dict[float, _Renewal] = {}  # by the time at which a step begins
+        self.renewed: set[float] = set()  # the times at which a step is a renewal
 
     def check(self, process: Any, times: Tensor) -> None:
         """Read the whole grid at once, and find the steps to replace. The process may run either way."""
-        nodes = sorted({*self.nodes, 1.0}) if self.is_stochastic else self.nodes
-        stages = torch.stack([between(times[:-1], times[1:], c) for c in nodes])
+        stages = torch.stack([between(times[:-1], times[1:], c) for c in self.nodes])
         singular = process.prepare(stages.flatten(), self.x).reshape(stages.shape).any(0)
-        for step in singular.nonzero()[:, 0].tolist():
-            ends = times[step : step + 2]
-            sigma = max(process.diffusion(self.x, t) for t in ends) if self.is_stochastic else 0.0
-            forgets = sigma == math.inf or (sigma > 0 and not self.field.path.schedule.beta(ends[0]))
-            kept = 0.0 if forgets else 1.0
-            self.renewals[float(ends[0])] = _Renewal(self.field, self.x, ends, lambda a, b, kept=kept: kept)  # type: ignore[misc]
+        decay = process.decay(times) if self.is_stochastic else torch.zeros(len(times) - 1)
+        replaced = singular | (decay > STIFF)
+        if replaced.any():
+            self.renewed = set(times[:-1][replaced].tolist())
+            self.renewal = _Renewal(self.field, self.x, times, (-decay).exp())
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The solver's step, or a renewal."""
-        solver = self.renewals.get(float(t), self.solver) if self.renewals else self.solver
+        solver = self.renewal if self.renewed and float(t) in self.renewed else self.solver
         return solver.step(process, x, t, s, noise)

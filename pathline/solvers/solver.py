@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from pathline.noise import Noise, fresh_seed
+from pathline.noise import Draws, Noise, fresh_seed
 
 Draw: TypeAlias = Callable[[Tensor], Tensor]  # standard normal numbers, shaped like what it is given
 
@@ -99,6 +99,7 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | 
 
 def _walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Tensor]:
     yield x
+    draws = Draws(noise)
     for draw, (t, s) in enumerate(pairwise(times.unbind())):
-        x = solver.step(process, x, t, s, partial(noise.like, draw=draw))
+        x = solver.step(process, x, t, s, partial(draws, draw=draw))
         yield x

@@ -131,7 +131,15 @@ def one_time_or_one_each(schedule: Schedule) -> Iterator[Figure]:
                 value = convert(a.target(kind), a.x, one, schedule, kind, other)
                 different += not torch.equal(value, convert(a.target(kind), a.x, one.expand(2), schedule, kind, other))
             different += not torch.equal(exact.velocity(a.x, one), exact.velocity(a.x, one.expand(2)))
-            different += not torch.equal(exact.score(a.x, one), exact.score(a.x, one.expand(2)))
+        both = torch.tensor([0.25, 0.9], dtype=dtype)  # as many times as a point has numbers
+        point = path.point(noise.to(dtype), data.to(dtype), both)
+        for i, t in enumerate(both):
+            alone = path.point(noise[i : i + 1].to(dtype), data[i : i + 1].to(dtype), t)
+            different += not torch.equal(point.x[i], alone.x[0])
+            different += not torch.equal(exact.score(point.x, both)[i], exact.score(alone.x, t)[0])
+            for kind, other in itertools.product(predictions().values(), repeat=2):
+                value = convert(point.target(kind), point.x, both, schedule, kind, other)[i]
+                different += not torch.equal(value, convert(alone.target(kind), alone.x, t, schedule, kind, other)[0])
     yield Figure("readings that differ", different, 0)
 
 

@@ -150,7 +150,7 @@ MUTANTS = [
     Mutant(
         "a last step that reads the score at data",
         "sampling/samplers.py",
-        "solver = self.renewals.get(float(t), self.solver) if self.renewals else self.solver",
+        "solver = self.renewal if self.renewed and float(t) in self.renewed else self.solver",
         "solver = self.solver",
         (11, "backwards_data_becomes_noise", "1"),
     ),
@@ -178,8 +178,8 @@ MUTANTS = [
     Mutant(
         "eta for eta squared",
         "sampling/samplers.py",
-        "1 - self.eta**2 * (1 - ratio**2)",
-        "1 - self.eta**2 * (1 - ratio)",
+        "(1 - self.eta**2 * (1 - ratio**2))",
+        "(1 - self.eta**2 * (1 - ratio))",
         (13, "ddim_is_ddpm_when_eta_is_one", None),
     ),
     Mutant(
@@ -243,15 +243,16 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.bug.replace(" ", "-") for mutant in MUTANTS])
 def test_law_catches_bug(mutant: Mutant, tmp_path: Path) -> None:
-    before = _figures(mutant, PACKAGE.parent)
+    (law,) = [law for law in laws() if (law.number, law.name) == mutant.law[:2]]
+    before = list(law.figures(mutant.law[2]))
     copy = tmp_path / "pathline"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     code = (copy / mutant.file).read_text()
     assert code.count(mutant.old) == 1, f"{mutant.file} must hold this once: {mutant.old}"
     (copy / mutant.file).write_text(code.replace(mutant.old, mutant.new))
     after = _figures(mutant, tmp_path)
-    print(f"{mutant.law}: {mutant.bug}\n  before {before}\n  after  {after}")
-    assert all(holds for _, holds in before)
+    print(f"{mutant.law}: {mutant.bug}\n  before {[str(figure) for _, figure in before]}\n  after  {after}")
+    assert before and all(figure.holds for _, figure in before)
     assert not all(holds for _, holds in after)
 
 

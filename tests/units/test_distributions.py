@@ -28,7 +28,10 @@ def truth(covariances, weights):
     ("covariances", "full"),
     [
         (FULL, FULL),
-        (torch.tensor([[1.0, 2.0], [0.5, 0.1], [2.0, 1.0]]), torch.diag_embed(torch.tensor([[1, 2], [0.5, 0.1], [2, 1]]))),
+        (
+            torch.tensor([[1.0, 2.0], [0.5, 0.1], [2.0, 1.0]]),
+            torch.diag_embed(torch.tensor([[1, 2], [0.5, 0.1], [2, 1]])),
+        ),
         (torch.tensor([0.5, 1.0, 2.0]), torch.tensor([0.5, 1.0, 2.0])[:, None, None] * torch.eye(2)),
     ],
     ids=["full", "diagonal", "spherical"],

@@ -62,7 +62,7 @@ def _imported(name: str, path: Path, modules: dict[str, Path]):
 
 def part_of(module: str) -> str:
     """The top-level part that a module is of; the package itself is none."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def upward(imports: dict[str, set[str]]) -> list[str]:

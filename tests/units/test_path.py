@@ -52,7 +52,7 @@ def test_the_conditional_velocity_is_the_slope_of_the_point():
 
 
 def test_the_conditional_score_at_data_is_refused():
-    noise, data = ends()
+    _, data = ends()
     with pytest.raises(ValueError, match=r"score.*t = 1"):
         pl.GaussianPath(pl.LinearSchedule()).conditional(pl.SCORE, data, data, 1.0)
 

@@ -79,7 +79,9 @@ def test_beta_does_not_cancel_near_data(schedule):
     near = torch.tensor(1 - 2.0**-40, dtype=torch.float64)
     one = torch.tensor(1.0, dtype=torch.float64)
     if isinstance(schedule, pl.VariancePreservingSchedule):
-        assert float(schedule.beta(near) ** 2) == pytest.approx(-(2.0**-40) * float(schedule.variance_slope(one)), rel=1e-6)
+        assert float(schedule.beta(near) ** 2) == pytest.approx(
+            -(2.0**-40) * float(schedule.variance_slope(one)), rel=1e-6
+        )
     else:
         assert float(schedule.beta(near)) == pytest.approx(-(2.0**-40) * float(schedule.slopes(one)[1]), rel=1e-6)
 

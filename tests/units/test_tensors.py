@@ -25,7 +25,9 @@ def test_a_time_is_at_least_float32_and_float64_where_the_points_are(x, t, given
 
 
 def test_a_python_float_keeps_its_64_bits_beside_float64_points():
-    assert float(1 - time_of(torch.zeros(1, 2, dtype=torch.float64), 1 - 1e-12)) == pytest.approx(1e-12, rel=1e-3, abs=0)
+    assert float(1 - time_of(torch.zeros(1, 2, dtype=torch.float64), 1 - 1e-12)) == pytest.approx(
+        1e-12, rel=1e-3, abs=0
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 1), (1,), (2, 2)])

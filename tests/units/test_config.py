@@ -1,0 +1,88 @@
+"""Settings: from presets, files and plain values, checked one by one."""
+
+import json
+from dataclasses import fields
+from itertools import pairwise
+
+import pytest
+import torch
+
+import pathline as pl
+from pathline.config import config_from, config_from_toml, presets
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.mark.parametrize("name", ["digits", "moons"])
+def test_a_preset_builds_all_its_parts(name):
+    assert name in presets()
+    config = pl.load_config(name)
+    samples = config.source.load()
+    loss = config.loss(config.field(samples.shape, len(samples.classes)))
+    assert loss.drop == config.drop and loss.field.path == pl.GaussianPath(pl.LinearSchedule())
+
+
+def test_plain_values_go_through_json(tmp_path):
+    config = pl.Config(steps=7, schedule="polynomial:2")
+    assert config_from(json.loads(json.dumps(config.to_dict())), tmp_path) == config
+
+
+def test_a_file_begins_from_its_preset(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('preset = "moons"\nsteps = 5\nema = 0\n')
+    config = pl.load_config(str(path))
+    assert config.to_dict() == pl.load_config("moons").to_dict() | {"steps": 5, "ema": 0.0}
+    assert type(config.ema) is float
+
+
+@pytest.mark.parametrize("value", ["true", "3.0", "'3'", "[3]"])
+def test_a_value_of_another_type_is_refused(tmp_path, value):
+    path = tmp_path / "a.toml"
+    path.write_text(f"steps = {value}")
+    with pytest.raises(ValueError, match=r"a\.toml: steps must be of type int"):
+        config_from_toml(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, 0) for name in ("steps", "batch_size", "width", "depth", "log_every", "evaluate_every", "checkpoint_every")]
+    + [(name, value) for name in ("drop", "ema", "warmup") for value in (-0.1, 1.0, float("nan"))]
+    + [("held_out", 0.0), ("held_out", 1.0), ("learning_rate", 0.0), ("clip", -1.0), ("clip", float("nan"))]
+    + [("seed", -1), ("seed", 2**63), ("guidance", float("nan")), ("weight_decay", -1.0)],
+)
+def test_a_value_out_of_range_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name):
+        pl.Config(**{name: value})
+
+
+def test_the_same_seed_is_the_same_weights_and_torch_is_left_alone():
+    config = pl.Config(network="mlp", width=8, seed=3)
+    before = torch.get_rng_state()
+    first, again = config.field((2,), 3).state_dict(), config.field((2,), 3).state_dict()
+    other = pl.Config(network="mlp", width=8, seed=4).field((2,), 3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_two_predictions_are_two_heads():
+    field = pl.Config(network="mlp", width=8, prediction="velocity, score").field((2,), 0)
+    assert field.prediction == (pl.VELOCITY, pl.SCORE) and field.network.last.out_features == 4
+
+
+def test_labels_are_dropped_only_where_there_are_some():
+    config = pl.Config(network="mlp", width=8, drop=0.3)
+    assert config.loss(config.field((2,), 0)).drop == 0 and config.loss(config.field((2,), 3)).drop == 0.3
+
+
+def test_every_field_is_explained():
+    import ast
+    import inspect
+
+    body = ast.parse(inspect.getsource(pl.Config)).body[0].body
+    explained = {
+        node.target.id
+        for node, after in pairwise(body)
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr)
+    }
+    assert explained == {field.name for field in fields(pl.Config)}
