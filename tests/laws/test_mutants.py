@@ -171,8 +171,8 @@ MUTANTS = [
     Mutant(
         "the stationary variance without its 2",
         "processes/processes.py",
-        "spread = -self.sigma**2 * math.expm1(-2 * self.theta * time) / (2 * self.theta)",
-        "spread = -self.sigma**2 * math.expm1(-2 * self.theta * time) / self.theta",
+        "math.expm1(-2 * self.theta * time) / (2 * self.theta)",
+        "math.expm1(-2 * self.theta * time) / self.theta",
         (12, "brownian_and_ou_have_their_moments", None),
     ),
     Mutant(

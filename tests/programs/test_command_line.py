@@ -444,7 +444,7 @@ BAD = {
     "resume with settings": ("train --resume {digits} --steps 9", ["--resume", "leave out"]),
     "missing run": ("sample {tmp}/nothing", ["nothing", "no run folder", "pathline train"]),
     "missing run of info": ("info {tmp}/nothing", ["nothing", "no run folder"]),
-    "no run at all": ("sample", ["required", "RUN"]),
+    "no run at all": ("sample", ["equired", "The run folder"]),
     "class out of range": ("sample {digits} --class 10", ["--class", "0 to 9", "'10'"]),
     "negative class": ("sample {digits} --class=-1", ["--class", "0 to 9", "'-1'"]),
     "class that is no digit": ("sample {digits} --class ²", ["--class", "0 to 9", "'²'"]),

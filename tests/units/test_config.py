@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fast
 def test_a_preset_builds_all_its_parts(name):
     assert name in presets()
     config = pl.load_config(name)
-    samples = config.source.load()
+    samples = config.load()
     loss = config.loss(config.field(samples.shape, len(samples.classes)))
     assert loss.drop == config.drop and loss.field.path == pl.GaussianPath(pl.LinearSchedule())
 

@@ -49,8 +49,12 @@ def test_points_are_drawn_where_they_are_by_class():
 
 def test_a_plot_goes_on_the_axes_it_is_given():
     ax = new_axes()
-    assert scatter(np.zeros((2, 2)), ax=ax) is ax and loss([1, 2], [2.0, 1.0], ax=ax) is ax
-    assert image_grid(np.zeros((2, 1, 2, 2)), 2, ax=ax) is ax and loss_by_time([1.0], ax=ax) is ax
+    assert scatter(np.zeros((2, 2)), ax=ax) is ax
+    assert image_grid(np.zeros((2, 1, 2, 2)), 2, ax=ax) is ax
+    other = new_axes()
+    assert loss([1, 2], [2.0, 1.0], ax=other) is other
+    other = new_axes()
+    assert loss_by_time([1.0], ax=other) is other
 
 
 def test_a_straight_loss_is_smoothed_to_itself():

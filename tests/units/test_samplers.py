@@ -51,9 +51,10 @@ def test_a_step_calls_the_field_once_a_node(sampler, steps):
     assert torch.equal(times, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
     assert times.dtype == torch.float64 and times.device.type == "cpu" and field.calls == 0
     *_, _ = sampler.walk(field, torch.zeros(3, 1, dtype=torch.float64), times, Noise(0))
-    renewed = sampler.nodes != (0.0,) and isinstance(sampler, pl.SDESampler)  # the last step calls once then
-    calls = steps * len(sampler.nodes)
-    assert field.calls in ({calls, calls - 1} if renewed else {calls})
+    if isinstance(sampler, pl.SDESampler):  # a renewal calls once where a step would twice
+        assert steps <= field.calls <= steps * len(sampler.nodes)
+    else:
+        assert field.calls == steps * len(sampler.nodes)
 
 
 @each_sampler
@@ -63,7 +64,7 @@ def test_evaluations_are_the_most_calls(sampler, evaluations):
     times = sampler.times(field, evaluations=evaluations)
     *_, _ = sampler.walk(field, torch.zeros(3, 1, dtype=torch.float64), times, Noise(0))
     assert len(times) - 1 == evaluations // len(sampler.nodes)
-    assert evaluations - len(sampler.nodes) < field.calls <= evaluations
+    assert evaluations // len(sampler.nodes) <= field.calls <= evaluations
 
 
 @each_sampler
