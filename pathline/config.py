@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
@@ -92,6 +93,11 @@ class Config:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not (math.isfinite(self.guidance) and math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(
+                f"guidance and weight_decay must be finite, and weight_decay 0 or more, got {self.guidance} and "
+                f"{self.weight_decay}"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
         if self.network not in NETWORKS:
@@ -142,6 +148,11 @@ class Config:
                 f"{shape}; use {'unet' if len(shape) == 3 else 'mlp'!r}"
             )
         if self.network == "unet":
+            factor = 2 ** (self.depth - 1)
+            if shape[1] % factor or shape[2] % factor:
+                raise ValueError(
+                    f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}"
+                )
             return UNet(shape[0], self.width, self.depth, classes, heads)
         return MLP(shape[0], self.width, self.depth, classes, heads)
 
@@ -175,11 +186,15 @@ def load_config(name: str) -> Config:
 def config_from_toml(path: Path) -> Config:
     """The settings in a file; a key `preset` names those that it begins from."""
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     base = values.pop("preset", None)
-    return config_from(values, path, load_config(base) if base is not None else Config())
+    if base is None:
+        return config_from(values, path)
+    if base not in presets():
+        raise ValueError(f"{path}: preset must be the name of one, got {base!r}{did_you_mean(str(base), presets())}")
+    return config_from(values, path, load_config(base))
 
 
 def config_from(values: dict[str, Any], path: Path, base: Config | None = None) -> Config:
@@ -192,4 +207,7 @@ def config_from(values: dict[str, Any], path: Path, base: Config | None = None) 
             values[key] = float(value)
         elif type(value) is not kinds[key]:
             raise ValueError(f"{path}: {key} must be of type {kinds[key].__name__}, got {value!r}")
-    return replace(base or Config(), **values)
+    try:
+        return replace(base or Config(), **values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

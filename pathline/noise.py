@@ -135,6 +135,8 @@ class Noise:
     ) -> Tensor:
         size = math.prod(shape[1:])
         start, count = self.first * size, shape[0] * size
+        if not count:
+            return torch.empty((len(draws), *shape), device=device)
         key = (self.seed & WORD, self.seed >> 32)
         draw = torch.tensor(draws, device=device)[:, None]
         pieces = []

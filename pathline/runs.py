@@ -100,13 +100,29 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        found = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise ValueError(f"{path} is damaged in line {number}: {line[:60]!r} is not JSON; remove it") from None
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of metrics.jsonl beyond a step, and one that a kill cut short: the run goes on from there."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut short
+        path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+        kept = [line for line in self.metrics() if line.get("step", 0) <= step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def checkpoint(self, step: int | None = None) -> Checkpoint:
         """The checkpoint of a step, or the last.
@@ -123,13 +139,7 @@ class Run:
         """The trained field, with its averaged weights, in eval mode."""
         field = self.config.field(self.shape, len(self.classes))
         found = self.checkpoint(step)
-        try:
-            field.load_state_dict(found.model | found.ema)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{found.folder} does not fit {self.folder / 'config.json'}: {str(error).splitlines()[-1].strip()}; "
-                "restore the config that the run was trained with"
-            ) from None
+        checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
 
 

@@ -58,13 +58,16 @@ def spec_of(family: type[T], value: T) -> dict[str, Any]:
     """What `build` needs to make the value again, fit for JSON.
 
     Raises:
-        ValueError: If it is not in the family's catalogue, or is not a dataclass of plain values.
+        ValueError: If it is not in the family's catalogue, or holds more than numbers and words.
     """
     for name, known in catalogue(family).items():
         if known is value:
             return {"name": name, "arguments": {}}
         if known is type(value) and is_dataclass(value):
-            return {"name": name, "arguments": {f.name: getattr(value, f.name) for f in fields(value) if f.init}}
+            arguments = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+            if all(isinstance(argument, str | int | float | None) for argument in arguments.values()):
+                return {"name": name, "arguments": arguments}
+            raise ValueError(f"{value!r} cannot be written down: its arguments must be numbers or words")
     raise ValueError(f"{value!r} is no {_words(family)} that pathline knows by name; known are {_listed(family)}")
 
 

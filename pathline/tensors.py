@@ -16,7 +16,7 @@ def time_of(x: Tensor, t: Time) -> Tensor:
     Raises:
         ValueError: If `t` has any other shape.
     """
-    t = torch.as_tensor(t, device=x.device).to(torch.promote_types(x.dtype, torch.float32))
+    t = torch.as_tensor(t, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     if t.ndim and t.shape != x.shape[:1]:
         raise ValueError(
             f"t must have shape () or (batch,) = ({x.shape[0]},) to meet points of shape {tuple(x.shape)}, "

@@ -56,7 +56,7 @@ def draw_grid(run: Run, x: Tensor, low: float, high: float, path: Path) -> None:
         title = f"{run.config.data}, guidance {run.config.guidance:g}" if run.classes else run.config.data
         save(image_grid((x.numpy() - low) / (high - low), COLUMNS, run.classes, title), path)
     else:
-        save(scatter(_plane(x), labels(run, len(x)).numpy() if run.classes else None, run.classes), path)
+        save(scatter(plane(x), labels(run, len(x)).numpy() if run.classes else None, run.classes), path)
 
 
 def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> None:
@@ -77,14 +77,14 @@ def _frame(run: Run, x: Tensor, y: Tensor, low: float, high: float) -> Any:
     if len(run.shape) == 3:
         sheet = tile((x.numpy() - low) / (high - low), columns=8 if run.classes else 10, paper=0.0)
         return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
-    ax = scatter(_plane(x), y.numpy() if run.classes else None, ax=new_axes(3.4, 3.4))
+    ax = scatter(plane(x), y.numpy() if run.classes else None, ax=new_axes(3.4, 3.4))
     reach = 1.3 * max(abs(low), abs(high))
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)
     return frame_of(ax)
 
 
-def _plane(x: Tensor) -> Any:
+def plane(x: Tensor) -> Any:
     """The first two coordinates."""
     return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
 

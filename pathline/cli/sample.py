@@ -11,6 +11,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from pathline.cli.pictures import plane
 from pathline.fields.field import Field
 from pathline.plots.axes import save
 from pathline.plots.images import image_grid
@@ -140,7 +141,7 @@ def class_index(label: str, classes: tuple[str, ...]) -> int:
     """The index of a class, from its name or itself."""
     if label in classes:
         return classes.index(label)
-    if label.isdigit() and int(label) < len(classes):
+    if label.isdecimal() and int(label) < len(classes):
         return int(label)
     raise ValueError(
         f"--class must be one of {', '.join(classes)}, or an index from 0 to {len(classes) - 1}, got {label!r}"
@@ -156,4 +157,4 @@ def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
         low, high = run.normalisation.back(torch.tensor([-1.0, 1.0])).tolist()
         save(image_grid((raw.numpy() - low) / (high - low), columns=min(10, len(raw))), out)
     else:
-        save(scatter(raw.numpy()[:, :2], None if y is None else y.numpy(), run.classes), out)
+        save(scatter(plane(raw), None if y is None else y.numpy(), run.classes), out)

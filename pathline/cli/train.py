@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
         checkpoint.save(run.folder, 0, loss.field, ema, optimizer)
     else:
         checkpoint.restore(run.checkpoint(start), loss.field, ema, optimizer)
+        run.forget_after(start)
     done = start or 0
     size = sum(p.numel() for p in loss.parameters())
     console.print(f"{config.data}: {len(training.x):,} samples to train on, {len(held_out.x):,} held out")
@@ -102,20 +104,20 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
         start=done,
     )
     began = time.monotonic()
-    try:
-        with _progress(config.steps, done, console) as advance:
-            for step in steps:
-                done = step.step
-                advance(step)
-                _log(run, step, config, began, start or 0)
-                if done % config.evaluate_every == 0 or done == config.steps:
-                    _validate(run, done, loss, ema, held_out)
-                if done % config.checkpoint_every == 0 or done == config.steps:
-                    checkpoint.save(run.folder, done, loss.field, ema, optimizer)
-    except KeyboardInterrupt:
-        checkpoint.save(run.folder, done, loss.field, ema, optimizer)
-        print(f"\ninterrupted at step {done}; go on with: pathline train --resume {run.folder}", file=sys.stderr)
-        return 130
+    with _signals() as received, _progress(config.steps, done, console) as advance:
+        for step in steps:
+            done = step.step
+            advance(step)
+            _log(run, step, config, began, start or 0)
+            if done % config.evaluate_every == 0 or done == config.steps:
+                _validate(run, done, loss, ema, held_out)
+            if done % config.checkpoint_every == 0 or done == config.steps or received:
+                checkpoint.save(run.folder, done, loss.field, ema, optimizer)
+            if received:
+                break
+    if received and done < config.steps:
+        print(f"interrupted at step {done}; go on with: pathline train --resume {run.folder}", file=sys.stderr)
+        return 128 + received[0]
     seconds = time.monotonic() - began
     console.print(f"trained in {seconds:.0f} s; drawing samples")
     draw_all(run, training)
@@ -142,6 +144,24 @@ def _validate(run: Run, step: int, loss: MatchingLoss, ema: EMA, held_out: Sampl
     with ema.applied():
         by_time = loss_by_time(loss, run.normalisation.into(held_out.x), held_out.y)
     run.log(step=step, held_out_loss=float(by_time.mean()), held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()])
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The interruptions that came in, for the loop to see between two steps; a second one is not waited for."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        for interruption, handler in before.items():
+            signal.signal(interruption, handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

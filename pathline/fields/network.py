@@ -64,9 +64,9 @@ class NetworkField(Field):
 
     @property
     def null(self) -> Any:
-        """The null condition as a tensor, or None where the network has none of its own."""
+        """The null condition, in a batch of one, or None where the network has none of its own."""
         null = getattr(self.network, "null", None)
-        return None if null is None else tree_map(torch.as_tensor, null)
+        return None if null is None else tree_map(lambda leaf: torch.as_tensor(leaf)[None], null)
 
     def _split(self, value: Any) -> Any:
         if isinstance(self.prediction, tuple) and isinstance(value, Tensor):

@@ -130,14 +130,14 @@ class FieldDiffusion(FieldFlow):
     def __init__(self, field: Field, sigma: Sigma, is_backward: bool = False) -> None:
         super().__init__(field)
         self.sigma = sigma
-        self.sign = -1 if is_backward else 1
+        self.is_backward = is_backward
         self._sigmas: dict[float, float] = {}
 
     def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
         """The velocity, and sigma^2/2 of the score."""
         squared = self.sigma.squared(times, inside(self.field.path.schedule, times))
         self._sigmas.update(zip(times.tolist(), squared.sqrt().tolist(), strict=True))
-        half = self.sign * squared / 2
+        half = -squared / 2 if self.is_backward else squared / 2
         return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
 
     def decay(self, times: Tensor) -> Tensor:

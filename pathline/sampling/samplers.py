@@ -32,7 +32,7 @@ from pathline.solvers.runge_kutta import HEUN, RungeKutta
 from pathline.solvers.solver import Draw, Solver, between, grid, walk
 from pathline.solvers.stochastic import EulerMaruyama
 
-STIFF = 0.1  # a decay of the noise in one step beyond which an SDE solver's own error shows in the variance
+STIFF = 0.5  # a decay d of the noise in a step beyond which Euler-Maruyama makes its variance 1 / (1 - d/2) too large
 
 
 class Sampler(ABC):

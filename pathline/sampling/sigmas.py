@@ -80,6 +80,12 @@ class FunctionSigma(Sigma):
 
     function: Callable[[Tensor], Tensor]
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ValueError(
+                f"sigma must be a number, a Sigma or a function of time, got the function {self.function!r}"
+            )
+
     def squared(self, t: Tensor, c: Coefficients) -> Tensor:
         """The square of the function's value.
 

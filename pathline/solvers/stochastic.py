@@ -24,11 +24,13 @@ class _Stochastic(Solver):
     is_stochastic = True
 
     def check(self, process: Any, times: Tensor) -> None:
-        """Refuse to run an SDE backwards: its time reversal has another drift."""
-        if hasattr(process, "diffusion") and times[-1] < times[0]:
+        """Refuse to run an SDE against its direction: its time reversal has another drift."""
+        is_backward = getattr(process, "is_backward", False)
+        if hasattr(process, "diffusion") and bool(times[-1] < times[0]) != is_backward:
             raise ValueError(
-                f"times must increase for a bare SDE, got {times[0]:g} to {times[-1]:g}: run backwards it has another "
-                "drift; SDESampler knows it for a field, and ODE solvers run either way"
+                f"times must {'decrease' if is_backward else 'increase'} for this SDE, got {times[0]:g} to "
+                f"{times[-1]:g}: the other way it has another drift; SDESampler knows it for a field, and ODE solvers "
+                "run either way"
             )
 
 

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from pathline.training.ema import EMA
 
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -53,8 +55,9 @@ def save(run: Path, step: int, module: nn.Module, ema: EMA, optimizer: torch.opt
         "optimizer.safetensors": _bytes(_optimizer_tensors(optimizer, module) | {"rng.torch": torch.get_rng_state()}),
         "state.json": json.dumps(state, indent=1).encode(),
     }
-    manifest = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
-    files["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    files["manifest.json"] = _manifest(files)
+    for left in folder.parent.glob(".step-*"):  # by a save that was killed
+        shutil.rmtree(left)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
@@ -86,29 +89,26 @@ def load(run: Path, step: int) -> Checkpoint:
         ValueError: If a file is missing or damaged; the message names it and the way out.
     """
     folder = run / "checkpoints" / f"step-{step:08d}"
-    manifest = _json(folder / "manifest.json")
-    data = {}
-    for name, entry in manifest.items():
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; {_way_out(run, step)}")
-        data[name] = path.read_bytes()
-        if not isinstance(entry, dict) or entry.get("sha256") != _sha256(data[name]):
-            raise ValueError(
-                f"{path} is damaged: its {len(data[name])} bytes are not the ones written; {_way_out(run, step)}"
-            )
-    tensors = {}
-    for name in ("model", "ema", "optimizer"):
-        file = f"{name}.safetensors"
-        if file not in data:
-            raise ValueError(f"{folder / 'manifest.json'} is damaged: it lacks {file}; {_way_out(run, step)}")
-        tensors[name] = safetensors.torch.load(data[file])
+    for name in (*FILES, "manifest.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing; {_way_out(run, step)}")
+    data = {name: (folder / name).read_bytes() for name in FILES}
+    manifest = (folder / "manifest.json").read_bytes()
+    if manifest != _manifest(data):
+        wrong = [name for name in FILES if _entry(data[name]).encode() not in manifest]
+        named = folder / (wrong[0] if len(wrong) == 1 else "manifest.json")
+        raise ValueError(f"{named} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
+    tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in ("model", "ema", "optimizer")}
     return Checkpoint(folder, step, state=json.loads(data["state.json"]), **tensors)
 
 
 def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
-    """Put everything back as it was when the checkpoint was written."""
-    module.load_state_dict(checkpoint.model)
+    """Put everything back as it was when the checkpoint was written.
+
+    Raises:
+        ValueError: If the checkpoint is of another model.
+    """
+    load_weights(module, checkpoint.model, checkpoint.folder)
     for name, value in checkpoint.ema.items():
         ema.weights[name].copy_(value)
     ema.updates = checkpoint.state["ema_updates"]
@@ -121,6 +121,22 @@ def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torc
         if moments:
             optimizer.state[parameter] = moments
     torch.set_rng_state(checkpoint.optimizer["rng.torch"])
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Put weights from a checkpoint folder into a module.
+
+    Raises:
+        ValueError: If they are of another model.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(
+            f"{folder} holds another model than config.json describes: {reason}; "
+            "restore the config.json that the run was trained with"
+        ) from None
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -141,20 +157,14 @@ def _bytes(tensors: dict[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _entry(data: bytes) -> str:
+    return json.dumps({"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: this is not a whole checkpoint; remove its folder") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; remove its folder to use another checkpoint") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object; remove its folder to use another checkpoint")
-    return found
+def _manifest(files: dict[str, bytes]) -> bytes:
+    """JSON with a line for each file; the same files give the same bytes."""
+    lines = ",\n".join(f"  {json.dumps(name)}: {_entry(data)}" for name, data in files.items())
+    return f"{{\n{lines}\n}}\n".encode()
 
 
 def _fsync(folder: Path) -> None:

@@ -69,7 +69,7 @@ def train(
             raise ValueError(f"{name} must be at least 1, got {value}")
     tree_map(lambda leaf: _check_labels(leaf, data), y)
     optimizer = optimizer or adamw(loss, learning_rate)
-    base = [group["lr"] for group in optimizer.param_groups]
+    base = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     return _steps(loss, data, y, steps, batch_size, optimizer, base, lr_schedule, ema, clip, start)
 
 

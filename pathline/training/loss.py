@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from pathline.fields.field import Field
-from pathline.fields.network import NetworkField
 from pathline.noise import Noise
 from pathline.paths.couplings import Coupling, IndependentCoupling
 from pathline.paths.path import PathPoint
@@ -88,13 +87,18 @@ class MatchingLoss(nn.Module):
         """The conditions, a share of them replaced by the null one; all kept in eval mode."""
         if y is None or not self.drop or not self.training:
             return y
-        assert isinstance(self.field, NetworkField)
+        null = getattr(self.field, "null", None)
+        if null is None:
+            raise ValueError(
+                f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
+                "`null`, the condition that stands for none"
+            )
         gone = noise.of(DROP_STREAM).uniform((batch, 1))[:, 0] < self.drop
 
         def drop(leaf: Tensor, null: Tensor) -> Tensor:
             return torch.where(meet(gone.to(leaf.device), leaf), null.to(leaf.device, leaf.dtype), leaf)
 
-        return tree_map(drop, y, self.field.null)
+        return tree_map(drop, y, null)
 
     def errors(self, point: PathPoint, y: Any = None) -> Tensor:
         """The weighted squared error of each sample, of shape `(batch,)`."""

@@ -25,6 +25,7 @@ def loss_by_time(loss: MatchingLoss, data: Tensor, y: Any = None, bins: int = 10
     with evaluating(loss):
         for k in range(bins):
             eps = loss.coupling(noise.like(data, draw=k), data)
-            t = (k + noise.uniform((len(data), 1), bins + k, data.dtype, data.device)[:, 0]) / bins
+            precise = torch.promote_types(data.dtype, torch.float32)
+            t = (k + noise.uniform((len(data), 1), bins + k, precise, data.device)[:, 0]) / bins
             found.append(loss.errors(loss.field.path.point(eps, data, t), y).mean())
     return torch.stack(found)

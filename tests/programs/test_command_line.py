@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -437,7 +438,7 @@ BAD = {
     "unknown network": ("train digits --network unett --out {new}", ["'unett'", "did you mean 'unet'"]),
     "network for other data": ("train digits --network mlp --out {new}", ["'mlp' is for vectors", "'unet'"]),
     "width": ("train digits --width 12 --out {new}", ["width a multiple of 8", "12"]),
-    "depth": ("train digits --steps 1 --width 8 --depth 5 --out {new}", ["multiples of 16", "(8, 8)"]),
+    "depth": ("train digits --steps 1 --width 8 --depth 5 --out {new}", ["depth", "5", "(1, 8, 8)"]),
     "folder below a file": ("train moons --steps 1 --out {file}/run", ["cannot write", "plain.txt", "--out"]),
     "folder that is a file": ("train moons --steps 1 --out {file}", ["plain.txt", "--out"]),
     "resume of nothing": ("train --resume {tmp}/nothing", ["nothing", "no run folder"]),
@@ -535,7 +536,7 @@ def flipped(data: bytes) -> bytes:
         (
             "config.json",
             lambda b: b.replace(b'"width": 8', b'"width": 16'),
-            ["step-00000006 does not fit", "config.json"],
+            ["step-00000006 holds another model", "config.json"],
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

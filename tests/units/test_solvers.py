@@ -84,7 +84,7 @@ def test_a_process_gets_a_time_as_wide_as_its_points():
 @pytest.mark.parametrize("solver", STOCHASTIC, ids=repr)
 def test_backwards_on_a_bare_sde_is_refused(solver):
     for process in (pl.BrownianMotion(), pl.OrnsteinUhlenbeck(), pl.SDE(lambda x, t: x, 1.0)):
-        with pytest.raises(ValueError, match="times must increase for a bare SDE, got 1 to 0"):
+        with pytest.raises(ValueError, match="times must increase for this SDE, got 1 to 0"):
             pl.walk(process, solver, start(), UP.flip(0))
 
 
