@@ -1,5 +1,5 @@
 # pathline: `make demo` from noise to digits, `make test` the laws and everything else that must hold
-.PHONY: demo test check lint test-slow format benchmarks clean
+.PHONY: demo test check lint test-slow format clean
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -72,7 +72,7 @@ def blocks(steps: Iterator[object], size: int) -> Callable[[], object]:
 
 def main(threads: int, rounds: int, block: int) -> None:
     torch.set_num_threads(threads)
-    samples = CONFIG.source.load()
+    samples = CONFIG.load()
     contenders = {
         "bare loop": blocks(bare(samples), block),
         "bare loop, again": blocks(bare(samples), block),

@@ -86,7 +86,8 @@ class Noise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Tensor:
-        """Uniform numbers strictly between 0 and 1."""
+        """Uniform numbers strictly between 0 and 1, at least in float32: a smaller type would round to the ends."""
+        dtype = torch.promote_types(dtype, torch.float32)
         bits = 32 if dtype == torch.float64 else 23  # as many as keep the largest below 1 after rounding
         return ((self.words(shape, draw, device) >> (32 - bits)).to(dtype) + 0.5) * 2.0**-bits
 
@@ -116,6 +117,10 @@ class Noise:
             return pairs
 
         return self._drawn(shape, draws, device, box_muller).to(dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standard normal numbers like `x`: a noise can be what a single step draws from."""
+        return self.like(x)
 
     def like(self, x: Tensor, draw: int = 0) -> Tensor:
         """Standard normal numbers with the shape, dtype and device of `x`."""

@@ -59,8 +59,7 @@ class Run:
                     f"{folder} exists already and is left as it is; go on with --resume {folder}, "
                     "name another folder with --out, or replace it with --overwrite"
                 )
-            if not (folder / "config.json").is_file():
-                raise ValueError(f"{folder} is no run folder (it has no config.json), so it is not replaced; use --out")
+            cls.open(folder)  # refuses to replace what is no run
             for part in (folder / name for name in PARTS):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         run = cls(folder, config, samples.shape, samples.classes, samples.normalisation)

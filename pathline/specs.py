@@ -27,7 +27,7 @@ def catalogue(family: type[T]) -> dict[str, type[T] | T]:
             if isinstance(value, family) and name.isupper():
                 found[name.lower().replace("_", "-")] = value
                 found.pop(_name(type(value), family), None)  # a class with constants is chosen by them
-            elif inspect.isclass(value) and issubclass(value, family) and not inspect.isabstract(value):
+            elif inspect.isclass(value) and issubclass(value, family) and _is_member(value):
                 found[_name(value, family)] = value
     return dict(sorted(found.items()))
 
@@ -104,3 +104,7 @@ def _words(family: type) -> str:
 
 def _listed(family: type) -> str:
     return ", ".join(catalogue(family))
+
+
+def _is_member(made: type) -> bool:
+    return not inspect.isabstract(made) and not made.__name__.startswith("_")

@@ -35,6 +35,13 @@ def wide(t: Tensor) -> Tensor:
     return t.to("cpu" if t.device.type == "mps" else t.device, torch.float64)
 
 
+def is_eager(*tensors: Tensor) -> bool:
+    """Whether values can be looked at: not while a function transform or a compiler traces them."""
+    return not torch.compiler.is_compiling() and not any(
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors
+    )
+
+
 def sum_per_sample(x: Tensor) -> Tensor:
     """The sum over all but the batch dimension, of shape `(batch,)`."""
     return x.flatten(1).sum(1)

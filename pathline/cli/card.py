@@ -15,7 +15,7 @@ STEPS = 30
 
 CARD = """# {name}
 
-A {kind} of {data}, trained with [pathline](https://pypi.org/project/pathline).
+A {kind} of {data}, trained with pathline.
 
 ![samples](samples/grid.png)
 

@@ -29,9 +29,9 @@ POINTS = 2000
 def draw_all(run: Run, training: Samples) -> None:
     """All pictures of a finished run."""
     field = run.field()
-    w = run.config.guidance
+    w = run.config.guidance if run.config.drop else 1.0  # without a trained null class there is nothing to guide by
     low, high = float(training.x.min()), float(training.x.max())
-    draw_grid(run, sample_classes(run, field, w), low, high, run.samples_folder / "grid.png")
+    draw_grid(run, sample_classes(run, field, w), w, low, high, run.samples_folder / "grid.png")
     draw_animation(run, field, w, low, high)
     draw_loss(run)
 
@@ -50,10 +50,10 @@ def labels(run: Run, count: int) -> Tensor:
     return torch.arange(count) * max(len(run.classes), 1) // count
 
 
-def draw_grid(run: Run, x: Tensor, low: float, high: float, path: Path) -> None:
+def draw_grid(run: Run, x: Tensor, w: float, low: float, high: float, path: Path) -> None:
     """Samples class by class: a row of pictures each, or a colour each in the plane."""
     if len(run.shape) == 3:
-        title = f"{run.config.data}, guidance {run.config.guidance:g}" if run.classes else run.config.data
+        title = f"{run.config.data}, guidance {w:g}" if run.classes else run.config.data
         save(image_grid((x.numpy() - low) / (high - low), COLUMNS, run.classes, title), path)
     else:
         save(scatter(plane(x), labels(run, len(x)).numpy() if run.classes else None, run.classes), path)
@@ -65,7 +65,8 @@ def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> N
     y = labels(run, count)
     target: Field = guided(field, y, w) if run.classes else field
     sampler = default_sampler()
-    x, noise = start(target, (count, *run.shape), Noise(1))
+    noise = Noise(1)
+    x = start(target, (count, *run.shape), noise)
     with torch.no_grad():
         states = [
             run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=30), noise)

@@ -17,7 +17,7 @@ from pathline.plots.axes import save
 from pathline.plots.images import image_grid
 from pathline.plots.scatter import scatter
 from pathline.runs import Run, guided
-from pathline.sampling.sample import sample
+from pathline.sampling.sample import STEPS, sample
 from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler, default_sampler
 from pathline.sampling.sigmas import Sigma
 from pathline.solvers.runge_kutta import RungeKutta
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     _write(run, run.normalisation.back(x), y, out)
     steps = len(sampler.times(field, *_steps(arguments))) - 1
     calls = steps * len(sampler.nodes)
-    print(f"{arguments.count} samples by {sampler}, {steps} steps, {calls} calls of the network: {out}")
+    print(f"{arguments.count} samples by {sampler}, {steps} steps, at most {calls} calls of the network: {out}")
     return 0
 
 
@@ -120,7 +120,9 @@ def sigma_from(text: str) -> Sigma:
 
 
 def _steps(arguments: Arguments) -> tuple[int | None, int | None]:
-    return (50 if arguments.steps is None and arguments.evaluations is None else arguments.steps), arguments.evaluations
+    return (
+        STEPS if arguments.steps is None and arguments.evaluations is None else arguments.steps
+    ), arguments.evaluations
 
 
 def _bound(run: Run, arguments: Arguments) -> tuple[Field, Tensor | None]:
@@ -134,6 +136,8 @@ def _bound(run: Run, arguments: Arguments) -> tuple[Field, Tensor | None]:
         y = torch.arange(arguments.count) % len(run.classes)
     else:
         y = torch.full((arguments.count,), class_index(arguments.label, run.classes))
+    if arguments.guidance not in (None, 0.0, 1.0) and not run.config.drop:
+        raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
     return guided(field, y, 1.0 if arguments.guidance is None else arguments.guidance), y
 
 
@@ -152,7 +156,7 @@ def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": y.numpy()}
-        np.savez(out, allow_pickle=False, **arrays)
+        np.savez(out, **arrays)  # type: ignore[arg-type]
     elif len(run.shape) == 3:
         low, high = run.normalisation.back(torch.tensor([-1.0, 1.0])).tolist()
         save(image_grid((raw.numpy() - low) / (high - low), columns=min(10, len(raw))), out)

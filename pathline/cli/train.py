@@ -103,12 +103,13 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
         clip=config.clip,
         start=done,
     )
-    began = time.monotonic()
+    earlier = max((line["seconds"] for line in run.metrics() if "seconds" in line), default=0.0)
+    began = time.monotonic() - earlier
     with _signals() as received, _progress(config.steps, done, console) as advance:
         for step in steps:
             done = step.step
             advance(step)
-            _log(run, step, config, began, start or 0)
+            _log(run, step, config, began)
             if done % config.evaluate_every == 0 or done == config.steps:
                 _validate(run, done, loss, ema, held_out)
             if done % config.checkpoint_every == 0 or done == config.steps or received:
@@ -126,11 +127,11 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
     return 0
 
 
-def _log(run: Run, step: TrainStep, config: Config, began: float, start: int) -> None:
+def _log(run: Run, step: TrainStep, config: Config, began: float) -> None:
     if step.step % config.log_every and step.step != config.steps and step.step != 1:
         return
     seconds = time.monotonic() - began
-    rate = (step.step - start) * config.batch_size / seconds
+    rate = step.step * config.batch_size / seconds
     run.log(
         step=step.step,
         loss=float(step.loss),

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from pathline.noise import Noise, fresh_seed
 
+DATA_STREAM, COMPONENT_STREAM = 8, 9
+
 
 class Distribution(nn.Module, ABC):
     """A density on vectors of size `dimension`, with exact samples."""
@@ -114,9 +116,11 @@ class GaussianMixture(Distribution):
 
     def sample_with_component(self, count: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
         """Samples, and which component each is of."""
-        noise = Noise(fresh_seed() if seed is None else seed)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        noise = Noise(fresh_seed() if seed is None else seed, stream=DATA_STREAM)
         dtype, device = self.means.dtype, self.means.device
-        place = noise.of(1).uniform((count, 1), dtype=torch.float64, device=device)[:, 0]
+        place = noise.of(COMPONENT_STREAM).uniform((count, 1), dtype=torch.float64, device=device)[:, 0]
         k = torch.searchsorted(self.weights.double().cumsum(0), place).clamp(max=len(self.weights) - 1)
         z = noise.normal((count, self.dimension), dtype=dtype, device=device) * self.variances[k].sqrt()
         if self.axes is not None:

@@ -26,7 +26,7 @@ from pathline.data.distributions import GaussianMixture, Normal, log_normal
 from pathline.fields.field import Field
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, V
-from pathline.tensors import Time, meet, time_of
+from pathline.tensors import Time, is_eager, meet, time_of
 
 
 class MixtureField(Field):
@@ -57,8 +57,12 @@ class MixtureField(Field):
         return Interval(0.0, 1.0)
 
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
-        """One or several kinds, exactly."""
-        t = time_of(x, t)
+        """One or several kinds, exactly.
+
+        Raises:
+            ValueError: If t is outside [0, 1].
+        """
+        t = _on_path(time_of(x, t))
         c = self.path.schedule.at(t, x)
         half = meet(self.path.schedule.variance_slope(t) / 2, x).to(x.dtype)
         score, data = self._score_and_data(x, t)
@@ -74,7 +78,7 @@ class MixtureField(Field):
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
-        return torch.logsumexp(self._joint(x, time_of(x, t))[0], -1)
+        return torch.logsumexp(self._joint(x, _on_path(time_of(x, t)))[0], -1)
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log w_k N(x; alpha mean_k, S_k) of shape (batch, k), then z = x - alpha mean_k, S_k and alpha in its axes."""
@@ -99,3 +103,9 @@ class MixtureField(Field):
         spread = mixture.from_axes(alpha * mixture.variances.to(x.dtype) * pull)
         data = (r * (mixture.means.to(x.dtype) + spread)).sum(1)
         return score.reshape(x.shape), data.reshape(x.shape)
+
+
+def _on_path(t: Tensor) -> Tensor:
+    if is_eager(t) and not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(f"t must lie in [0, 1], noise to data, got {t[~((t >= 0) & (t <= 1))].flatten()[0]:g}")
+    return t

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, blend
-from pathline.tensors import Time, time_of
+from pathline.tensors import Time, is_eager, time_of
 
 
 class Field(nn.Module, ABC):
@@ -44,9 +43,19 @@ class Field(nn.Module, ABC):
         return self.heads.index(kind) if kind in self.heads else 0
 
     def values(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
-        """The value of each head, from one call of `forward`."""
+        """The value of each head, from one call of `forward`.
+
+        Raises:
+            ValueError: If there is not one for each, of the shape of `x`.
+        """
         value = self(x, t)
-        return value if isinstance(self.prediction, tuple) else (value,)
+        values: tuple[Tensor, ...] = tuple(value) if isinstance(self.prediction, tuple) else (value,)
+        if len(values) != len(self.heads) or any(value.shape != x.shape for value in values):
+            raise ValueError(
+                f"forward must return {len(self.heads)} of the shape of x, {tuple(x.shape)}, "
+                f"got {', '.join(str(tuple(value.shape)) for value in values)}"
+            )
+        return values
 
     def interval(self, kind: Prediction) -> Interval:
         """The times at which a kind can be read."""
@@ -63,7 +72,7 @@ class Field(nn.Module, ABC):
         for kind in kinds:
             head = self.head(kind)
             m, n, singular = self.path.mix(self.heads[head], kind, t)
-            if _is_eager(x, t) and singular.any():
+            if is_eager(x, t) and singular.any():
                 raise ValueError(self.path.refusal(self.heads[head], kind, t[singular] if t.ndim else t))
             maps.append((kind, head, m, n))
         values = self.values(x, t)
@@ -117,10 +126,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def _is_eager(*tensors: Tensor) -> bool:
-    """Whether values can be looked at: not while a function transform or a compiler traces them."""
-    return not torch.compiler.is_compiling() and not any(
-        torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors
-    )

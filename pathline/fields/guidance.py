@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from pathline.fields.field import Field
 from pathline.fields.network import Given
+from pathline.paths.predictions import Interval, Prediction
 from pathline.tensors import meet
 
 
@@ -78,7 +79,17 @@ class ClassifierFree(Field):
 
     def _read(self, field: Field, x: Tensor, t: Tensor) -> Any:
         """The field's own prediction, or its reading as the other's kind."""
-        return field(x, t) if field.prediction == self.prediction else field.read(x, t, *self.heads)
+        if field.prediction == self.prediction:
+            return field(x, t)
+        found = field.read(x, t, *self.heads)
+        return found if not isinstance(self.prediction, tuple) or len(self.heads) > 1 else (found,)
+
+    def interval(self, kind: Prediction) -> Interval:
+        """The times at which both fields can be read as the kind, or as what this field predicts."""
+        a, b = self.conditional.interval(kind), self.unconditional.interval(self.heads[self.head(kind)])
+        return Interval(
+            max(a.start, b.start), min(a.stop, b.stop), a.has_start and b.has_start, a.has_stop and b.has_stop
+        )
 
 
 def _pair(conditional: Field, unconditional: Field) -> Any:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pathline.tensors import is_eager
+
 
 class TimeEmbedding(nn.Module):
     """Sines and cosines of t at frequencies from 1/4 to `highest` periods over [0, 1], then a small MLP.
@@ -46,7 +48,7 @@ class ClassEmbedding(nn.Module):
             return self.table.weight[self.classes].expand(batch, -1)
         if y.is_floating_point():
             raise ValueError(f"y must hold class indices, whole numbers, got {y.dtype}")
-        if not torch.compiler.is_compiling() and y.device.type == "cpu" and len(y):
+        if is_eager(y) and y.device.type == "cpu" and len(y):
             low, high = int(y.min()), int(y.max())
             if low < 0 or high > self.classes:
                 raise ValueError(

@@ -49,6 +49,8 @@ class GaussianPath:
         """
         if noise.shape != data.shape:
             raise ValueError(f"noise must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}")
+        if not data.is_floating_point():
+            raise ValueError(f"data must hold floating-point numbers, got {data.dtype}; pass data.float()")
         t = time_of(data, t)
         c = self.schedule.at(t, data)
         return PathPoint(c.alpha * data + c.beta * noise, t, data, noise, c)

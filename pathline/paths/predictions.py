@@ -51,6 +51,9 @@ class Prediction:
     def __repr__(self) -> str:
         return self.name.upper()
 
+    def __reduce__(self) -> str:
+        return self.name.upper()  # pickled and copied as the constant that it is
+
 
 VELOCITY = Prediction("velocity", lambda c: (c.alpha_dot, c.beta_dot))
 SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_like(c.beta)), lambda c: c.beta)

@@ -208,8 +208,9 @@ class FunctionSchedule(Schedule):
         object.__setattr__(self, "beta_of", beta)
         t = torch.linspace(0, 1, 101, dtype=torch.float64)
         for name, values, sign in (("alpha", alpha(t), 1), ("beta", beta(t), -1)):
-            if values.shape != t.shape:
-                raise ValueError(f"{name} must keep the shape of t, {tuple(t.shape)}, got {tuple(values.shape)}")
+            if not isinstance(values, Tensor) or values.shape != t.shape:
+                shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise ValueError(f"{name} must return a tensor of the shape of t, {tuple(t.shape)}, got {shape}")
             if not values.isfinite().all() or (values < -1e-12).any() or (sign * values.diff() < -1e-12).any():
                 way = "rise" if sign > 0 else "fall"
                 raise ValueError(f"{name} must be finite, not negative, and {way} from t = 0 (noise) to t = 1 (data)")

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
@@ -34,8 +35,7 @@ from pathline.tensors import time_of
 Scale: TypeAlias = Any  # a float, or a tensor where a gradient with respect to time is wanted
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A sum of kinds at one time, as a map m x + sum_heads n prediction."""
 
     t: Tensor
@@ -68,15 +68,24 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
     n = [torch.zeros_like(times) for _ in field.heads]
     for kind, factor in kinds.items():
         head = field.head(kind)
+        if field.heads[head] == kind:
+            n[head] = n[head] + factor
+            continue
         mix = field.path.mix(field.heads[head], kind, times)
         m = m + factor * mix.m
         n[head] = n[head] + factor * mix.n
     c = field.path.schedule.at(times)
-    largest = torch.stack((m, *n)).abs().amax(0)
-    at_end = (times == 0) | (times == 1)
-    singular = (times < 0) | (times > 1) | ~largest.isfinite() | (at_end & (largest > LARGE))
+    singular = (times < 0) | (times > 1)
+    largest = torch.full_like(times, torch.finfo(times.dtype).max).masked_fill((times == 0) | (times == 1), LARGE)
+    for scale in (m, *n):
+        singular |= ~(scale.abs() <= largest)  # NaN too
     for kind, scale in zip(field.heads, n, strict=True):
-        singular |= (scale != 0) & ~kind.is_bounded(c)
+        inside_it = field.interval(kind)
+        outside = (times < inside_it.start) | (times > inside_it.stop)
+        outside |= ((times == inside_it.start) & (not inside_it.has_start)) | (
+            (times == inside_it.stop) & (not inside_it.has_stop)
+        )
+        singular |= (scale != 0) & (outside | ~kind.is_bounded(c))
     moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
     columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
     return [
@@ -103,11 +112,12 @@ class FieldFlow:
         return torch.tensor([reading.is_singular for reading in readings])
 
     def reading(self, x: Tensor, t: Tensor) -> Reading:
-        """How the drift is read at t."""
-        key = float(t)
-        if key not in self._readings:
-            self.prepare(torch.as_tensor(t).to("cpu", torch.float64)[None], x)
-        return self._readings[key]
+        """How the drift is read at t: as prepared, or read now."""
+        found = self._readings.get(float(t))
+        if found is None:
+            times = torch.as_tensor(t).to("cpu", torch.float64)[None]
+            (found,) = read_along(self.field, x, times, self.kinds(times))
+        return found
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """The drift at `x`, from one call of the field.
@@ -115,6 +125,8 @@ class FieldFlow:
         Raises:
             ValueError: If it has no finite value at t.
         """
+        if t.ndim:
+            return torch.cat([self.drift(x[i : i + 1], time) for i, time in enumerate(t)])
         reading = self.reading(x, t)
         if reading.is_singular:
             raise ValueError(
@@ -129,14 +141,14 @@ class FieldDiffusion(FieldFlow):
 
     def __init__(self, field: Field, sigma: Sigma, is_backward: bool = False) -> None:
         super().__init__(field)
+        self._sigmas: dict[float, float] = {}
         self.sigma = sigma
         self.is_backward = is_backward
-        self._sigmas: dict[float, float] = {}
 
     def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
         """The velocity, and sigma^2/2 of the score."""
-        squared = self.sigma.squared(times, inside(self.field.path.schedule, times))
-        self._sigmas.update(zip(times.tolist(), squared.sqrt().tolist(), strict=True))
+        no_gradient(times)
+        squared = self._squared(times)
         half = -squared / 2 if self.is_backward else squared / 2
         return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
 
@@ -155,10 +167,47 @@ class FieldDiffusion(FieldFlow):
         from_data = schedule.beta(times[:-1]) == 0
         return torch.where(wild[:-1] | wild[1:] | (from_data & (integral > 0)), torch.inf, integral)
 
-    def diffusion(self, x: Tensor, t: Tensor) -> float:
-        """sigma_t."""
-        self.reading(x, t)
-        return self._sigmas[float(t)]
+    def lower(self, times: Tensor, factor: Tensor) -> None:
+        """Lower sigma^2 by a factor at each time, and between them by what lies between."""
+        order = times.argsort()
+        self.sigma = _Lowered(self.sigma, times[order], factor[order])
+
+    def prepare(self, times: Tensor, x: Tensor) -> Tensor:
+        """Read all that a walk along these times will need. Returns where it is singular."""
+        self._sigmas = dict(zip(times.tolist(), self._squared(times).sqrt().tolist(), strict=True))
+        return super().prepare(times, x)
+
+    def diffusion(self, x: Tensor, t: Tensor) -> Any:
+        """sigma_t: a number, or of shape `(batch,)` where t is."""
+        if not t.ndim and float(t) in self._sigmas:
+            return self._sigmas[float(t)]
+        sigma = self._squared(t.reshape(-1).to("cpu", torch.float64)).sqrt()
+        return sigma.to(x.device, x.dtype) if t.ndim else float(sigma)
+
+    def _squared(self, times: Tensor) -> Tensor:
+        return self.sigma.squared(times, inside(self.field.path.schedule, times))
+
+
+@dataclass(frozen=True)
+class _Lowered(Sigma):
+    """A sigma whose square is multiplied by a factor, given at some times."""
+
+    sigma: Sigma
+    times: Tensor
+    factor: Tensor
+
+    def squared(self, t: Tensor, c: Coefficients) -> Tensor:
+        factor = torch.from_numpy(np.interp(t, self.times, self.factor))
+        return self.sigma.squared(t, c) * factor
+
+
+def no_gradient(times: Tensor) -> None:
+    """Refuse to lose a gradient: renewals and diffusions are read as plain numbers."""
+    if times.requires_grad:
+        raise ValueError(
+            "times must not require a gradient for an SDE, DDIM, or a field that is singular at an end; an ODESampler "
+            "on a field that is not has one"
+        )
 
 
 def flow_of(field: Field) -> FieldFlow:

@@ -11,7 +11,7 @@ from pathline.fields.field import Field, evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.sampling.samplers import Sampler, default_sampler
 
-STEPS = 1  # the stream of a walk's own draws; that of its start is 0
+STEPS = 50  # of the sampler, unless told otherwise
 
 
 def sample(
@@ -31,7 +31,7 @@ def sample(
         field: What is sampled, under its condition if it has one.
         shape: The number of samples, then the shape of each.
         sampler: `ODESampler()` unless another is given.
-        steps: Steps of the sampler, 50 unless `evaluations` is given.
+        steps: Steps of the sampler, `STEPS` unless `evaluations` is given.
         seed: A whole number; a fresh one where left out.
         evaluations: Calls of the field at most, instead of `steps`.
 
@@ -41,15 +41,16 @@ def sample(
     if len(shape) < 2 or any(size < 1 for size in shape):
         raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
     sampler = sampler or default_sampler()
-    times = sampler.times(field, 50 if steps is None and evaluations is None else steps, evaluations)
-    begin, noise = start(field, shape, Noise(fresh_seed() if seed is None else seed))
+    times = sampler.times(field, STEPS if steps is None and evaluations is None else steps, evaluations)
+    noise = Noise(fresh_seed() if seed is None else seed)
+    begin = start(field, shape, noise)
     with torch.no_grad(), evaluating(field):
         for end in sampler.walk(field, begin, times, noise):  # noqa: B007 - keeping but the last frees the others
             pass
     return end
 
 
-def start(field: Field, shape: tuple[int, ...], noise: Noise) -> tuple[Tensor, Noise]:
-    """Where a walk begins: pure noise like the field's own numbers, and the noise for its steps."""
+def start(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    """Where a walk begins: pure noise, in the dtype and on the device of the field's own numbers."""
     own = next((p for p in chain(field.parameters(), field.buffers()) if p.is_floating_point()), torch.empty(0))
-    return noise.normal(shape, dtype=own.dtype, device=own.device), noise.of(STEPS)
+    return noise.normal(shape, dtype=own.dtype, device=own.device)

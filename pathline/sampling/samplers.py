@@ -1,8 +1,8 @@
 """Samplers: how a field's noise becomes data, and data noise.
 
 A step is a solver's, except where it would read what is singular (the score at pure data, data from a noise prediction
-at pure noise), or where an SDE renews the noise of a point faster than the solver's steps can follow. There the point
-is renewed from its parts,
+at pure noise), or where noise dominates and an SDE renews it faster than the solver's steps can follow. There the
+point is renewed from its parts,
 
     x_s = alpha_s data + beta_s (kept noise + sqrt(1 - kept^2) fresh),   kept = exp(-integral of sigma^2 / (2 beta^2))
 
@@ -26,13 +26,13 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.paths.predictions import DATA, NOISE
-from pathline.sampling.dynamics import FieldDiffusion, FieldFlow, Reading, field_heads, read_along
+from pathline.sampling.dynamics import FieldDiffusion, FieldFlow, Reading, field_heads, no_gradient, read_along
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.runge_kutta import HEUN, RungeKutta
-from pathline.solvers.solver import Draw, Solver, between, grid, walk
+from pathline.solvers.solver import Draw, Solver, advance, between, grid
 from pathline.solvers.stochastic import EulerMaruyama
 
-STIFF = 0.5  # a decay d of the noise in a step beyond which Euler-Maruyama makes its variance 1 / (1 - d/2) too large
+STIFF = 0.5  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
 
 
 class Sampler(ABC):
@@ -67,6 +67,10 @@ class ODESampler(Sampler):
 
     solver: RungeKutta = HEUN
 
+    def __post_init__(self) -> None:
+        if self.solver.is_stochastic:
+            raise ValueError(f"solver must be one for ODEs, got {self.solver}; SDESampler takes SDE solvers")
+
     @property
     def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
         """Those of the solver."""
@@ -75,7 +79,8 @@ class ODESampler(Sampler):
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
         """The points of the flow at `times`."""
         times = path_grid(times)
-        return walk(FieldFlow(field), _Guarded(self.solver, field, x), x, times, noise)
+        process = FieldFlow(field)
+        return advance(process, _guarded(self.solver, process, x, times), x, times, noise)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class SDESampler(Sampler):
         """The points of one path of the SDE at `times`; downwards it is the time reversal."""
         times = path_grid(times)
         process = FieldDiffusion(field, sigma_of(self.sigma), is_backward=bool(times[-1] < times[0]))
-        return walk(process, _Guarded(self.solver, field, x), x, times, noise)
+        return advance(process, _guarded(self.solver, process, x, times), x, times, noise)
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class DDIM(Sampler):
         noisy, clean = torch.stack((c.alpha[:-1] * c.beta[1:], c.alpha[1:] * c.beta[:-1])).sort(0).values
         ratio = noisy / clean  # of alpha/beta, at the noisier time over the cleaner
         kept = (1 - self.eta**2 * (1 - ratio**2)).clamp(min=0).sqrt()  # rounding can leave -1e-17
-        return walk(FieldFlow(field), _Renewal(field, x, times, kept), x, times, noise)
+        return advance(FieldFlow(field), _Renewal(field, x, times, kept), x, times, noise)
 
 
 def default_sampler() -> Sampler:
@@ -182,6 +187,7 @@ class _Renewal(Solver):
     is_stochastic = True
 
     def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Tensor) -> None:
+        no_gradient(times)
         self.field = field
         self.parts = _parts(field, x, times)
         self.kept = dict(zip(times.tolist(), kept.tolist(), strict=False))
@@ -200,7 +206,7 @@ class _Renewal(Solver):
         if not a.is_singular:
             values = self.field.values(x, a.data.t)
             return b.alpha * a.data(x, values) + b.beta * renewed(a.noise(x, values))
-        if (b.data if a.alpha < a.beta else b.noise).is_singular:
+        if (b.data.is_singular or not b.beta) if a.alpha < a.beta else (b.noise.is_singular or not b.alpha):
             raise ValueError(
                 f"data and noise cannot be told apart between t = {float(t):g} and {float(s):g} from the "
                 f"{field_heads(self.field)} of this field on {self.field.path}; take more steps"
@@ -212,25 +218,55 @@ class _Renewal(Solver):
         return part + b.beta * (noise(x) if kept == 0 else b.noise(part, self.field.values(part, b.noise.t)))
 
 
+@dataclass(frozen=True)
 class _Guarded(Solver):
-    """A solver that renews wherever its own step would read what is singular, or would be too long for its SDE."""
+    """A solver, and the renewal that takes its place in the steps that begin at some times."""
 
-    def __init__(self, solver: Solver, field: Field, x: Tensor) -> None:
-        self.solver, self.field, self.x = solver, field, x
-        self.nodes, self.is_stochastic = solver.nodes, solver.is_stochastic
-        self.renewed: set[float] = set()  # the times at which a step is a renewal
+    solver: Solver
+    renewal: _Renewal
+    renewed: frozenset[float]
+
+    @property
+    def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Those of the solver."""
+        return self.solver.nodes
+
+    @property
+    def is_stochastic(self) -> bool:  # type: ignore[override]
+        """As the solver is."""
+        return self.solver.is_stochastic
 
     def check(self, process: Any, times: Tensor) -> None:
-        """Read the whole grid at once, and find the steps to replace. The process may run either way."""
-        stages = torch.stack([between(times[:-1], times[1:], c) for c in self.nodes])
-        singular = process.prepare(stages.flatten(), self.x).reshape(stages.shape).any(0)
-        decay = process.decay(times) if self.is_stochastic else torch.zeros(len(times) - 1)
-        replaced = singular | (decay > STIFF)
-        if replaced.any():
-            self.renewed = set(times[:-1][replaced].tolist())
-            self.renewal = _Renewal(self.field, self.x, times, (-decay).exp())
+        """Either way will do."""
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The solver's step, or a renewal."""
-        solver = self.renewal if self.renewed and float(t) in self.renewed else self.solver
+        solver = self.renewal if float(t) in self.renewed else self.solver
         return solver.step(process, x, t, s, noise)
+
+
+def _guarded(solver: Solver, process: FieldFlow, x: Tensor, times: Tensor) -> Solver:
+    """The solver, with a renewal wherever its own step would read what is singular, or be too long for its SDE.
+
+    A step is too long if the noise decays by more than STIFF in it. Where noise dominates it is renewed; nearer to
+    data, which does not stand still, sigma is lowered until the step is short enough: the marginals are the same.
+    """
+    decay = torch.zeros(len(times) - 1)
+    nodes = solver.nodes
+    if isinstance(process, FieldDiffusion):
+        nodes = tuple(sorted({*nodes, 1.0}))
+        decay = process.decay(times)
+    stages = torch.stack([between(times[:-1], times[1:], c) for c in nodes])
+    replaced = process.prepare(stages.flatten(), x).reshape(stages.shape).any(0)
+    too_long = decay > STIFF
+    if isinstance(process, FieldDiffusion) and too_long.any():
+        c = process.field.path.schedule.at(times)
+        share = (c.alpha**2 / (c.alpha**2 + c.beta**2)).unfold(0, 2, 1).amax(1)  # of data of unit scale in the point
+        replaced |= too_long & (share < decay.clamp(max=1) / 2)
+        factor = torch.where(too_long & ~replaced, STIFF / decay, 1.0)
+        process.lower(times, torch.cat((factor[:1], torch.minimum(factor[:-1], factor[1:]), factor[-1:])))
+        process.prepare(stages.flatten(), x)
+    if not replaced.any():
+        return solver
+    renewal = _Renewal(process.field, x, times, (-decay).exp())
+    return _Guarded(solver, renewal, frozenset(times[:-1][replaced].tolist()))

@@ -83,7 +83,7 @@ class FunctionSigma(Sigma):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise ValueError(
-                f"sigma must be a number, a Sigma or a function of time, got the function {self.function!r}"
+                f"sigma must be a number, a Sigma or a function of time, not the function {self.function!r}"
             )
 
     def squared(self, t: Tensor, c: Coefficients) -> Tensor:
@@ -92,7 +92,10 @@ class FunctionSigma(Sigma):
         Raises:
             ValueError: If a value is negative, NaN, or not one for each time.
         """
-        value = torch.as_tensor(self.function(t), dtype=t.dtype)
+        try:
+            value = torch.as_tensor(self.function(t), dtype=t.dtype)
+        except RuntimeError:  # a function with an `if` takes one time at a time
+            value = torch.stack([torch.as_tensor(self.function(time), dtype=t.dtype) for time in t])
         if value.ndim and value.shape != t.shape:
             raise ValueError(f"sigma must return one value for each time, {tuple(t.shape)}, got {tuple(value.shape)}")
         value = value.expand_as(t)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver, between, moved
+from pathline.solvers.solver import Draw, Solver, between, moved, step_ends
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RungeKutta(Solver):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`. Draws no noise."""
+        t, s = step_ends(t, s)
         k: list[Tensor] = []
         for row, c in zip(self.a, self.nodes, strict=True):
             k.append(process.drift(_combined(x, t, s, row, k), between(t, s, c)))

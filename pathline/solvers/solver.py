@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pathline.noise import Draws, Noise, fresh_seed
 
+WALK_STREAM = 1 << 16  # steps draw apart from a start made with the same noise
 Draw: TypeAlias = Callable[[Tensor], Tensor]  # standard normal numbers, shaped like what it is given
 
 
@@ -66,6 +67,13 @@ def grid(times: Tensor) -> Tensor:
     return times
 
 
+def step_ends(t: float | Tensor, s: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The two times of a step as tensors, for one who takes a step by hand with numbers."""
+    if isinstance(t, Tensor) and isinstance(s, Tensor):
+        return t, s
+    return torch.as_tensor(t, dtype=torch.float64), torch.as_tensor(s, dtype=torch.float64)
+
+
 def between(t: Tensor, s: Tensor, c: float) -> Tensor:
     """The time a fraction `c` of the way from t to s: the ends themselves at 0 and 1, without rounding."""
     return t if c == 0 else s if c == 1 else t + c * (s - t)
@@ -93,13 +101,14 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | 
     """
     times = grid(times)
     solver.check(process, times)
-    noise = noise or (Noise(fresh_seed()) if solver.is_stochastic else Noise(0))
-    return _walk(process, solver, x, times, noise)
+    return advance(process, solver, x, times, noise)
 
 
-def _walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Tensor]:
+def advance(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | None) -> Iterator[Tensor]:
+    """What `walk` does once its grid and its process are checked: the loop itself."""
     yield x
-    draws = Draws(noise)
+    noise = noise or Noise(fresh_seed() if solver.is_stochastic else 0)
+    draws = Draws(noise.of(noise.stream + WALK_STREAM))
     for draw, (t, s) in enumerate(pairwise(times.unbind())):
         x = solver.step(process, x, t, s, partial(draws, draw=draw))
         yield x

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver, moved
+from pathline.solvers.solver import Draw, Solver, moved, step_ends
 from pathline.tensors import meet
 
 
@@ -42,6 +42,7 @@ class EulerMaruyama(_Stochastic):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`; without a diffusion, or where it is the number 0, it is Euler's to the bit."""
+        t, s = step_ends(t, s)
         return _kicked(moved(x, t, s, process.drift(x, t)), _kick(process, x, t, t, s, noise))
 
 
@@ -53,6 +54,7 @@ class StochasticHeun(_Stochastic):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`."""
+        t, s = step_ends(t, s)
         kick = _kick(process, x, t, s, s, noise)
         first = process.drift(x, t)
         second = process.drift(_kicked(moved(x, t, s, first), kick), s)

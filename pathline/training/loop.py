@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -32,7 +34,7 @@ class TrainStep:
 
 def train(
     loss: MatchingLoss,
-    data: Tensor,
+    data: Tensor | NDArray[Any],
     y: Any = None,
     *,
     steps: int,
@@ -62,11 +64,15 @@ def train(
     Raises:
         ValueError: If there is no data, the labels do not match it, or a count is not positive.
     """
+    data = torch.as_tensor(data)
+    y = torch.as_tensor(y) if isinstance(y, list | np.ndarray) else y
     if data.ndim < 2 or len(data) == 0:
         raise ValueError(f"data must have shape (samples, *shape) with at least one sample, got {tuple(data.shape)}")
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}; math.inf clips nothing")
     tree_map(lambda leaf: _check_labels(leaf, data), y)
     optimizer = optimizer or adamw(loss, learning_rate)
     base = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]

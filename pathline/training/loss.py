@@ -62,28 +62,40 @@ class MatchingLoss(nn.Module):
         self.noise = Noise(seed)
         self.seen = 0
 
-    def forward(self, data: Tensor, y: Any = None, index: int | None = None) -> Tensor:
+    def forward(self, data: Tensor, y: Any = None, index: int | Tensor | None = None) -> Tensor:
         """The loss of a batch, a number.
 
         Args:
             data: Of shape `(batch, *shape)`.
             y: Its conditions, one per sample, if it has any.
-            index: How many samples were trained on before this batch; counted here if left out.
+            index: The number of the batch's first sample in the stream of all that are trained on, or the number of
+                each; counted here if left out. Noise, time and drop of a sample depend on the seed and its number.
         """
         if index is None:
             index = self.seen
             self.seen += len(data)
-        point, noise = self.draw(data, index)
-        return self.errors(point, self.dropped(y, noise, len(data))).mean()
+        return self.errors(self.draw(data, index), self.dropped(y, index, len(data))).mean()
 
-    def draw(self, data: Tensor, index: int) -> tuple[PathPoint, Noise]:
-        """The points of the path that training looks at for this batch, and where its other draws come from."""
-        noise = self.noise.at(index)
-        eps = self.coupling(noise.of(NOISE_STREAM).like(data), data)
-        t = self.times.draw(len(data), noise.of(TIME_STREAM), data)
-        return self.field.path.point(eps, data, t), noise
+    def draw(self, data: Tensor, index: int | Tensor) -> PathPoint:
+        """The points of the path that training looks at for a batch with this index."""
+        pieces = self._pieces(index, len(data))
+        eps = torch.cat([noise.of(NOISE_STREAM).like(data[:count]) for noise, count in pieces])
+        t = torch.cat([self.times.draw(count, noise.of(TIME_STREAM), data) for noise, count in pieces])
+        return self.field.path.point(self.coupling(eps, data), data, t)
 
-    def dropped(self, y: Any, noise: Noise, batch: int) -> Any:
+    def _pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
+        """The noise of each run of samples whose numbers follow each other, and how many they are."""
+        if isinstance(index, Tensor) and index.ndim:
+            if index.shape != (batch,):
+                raise ValueError(
+                    f"index must be a number, or one for each of {batch} samples, got {tuple(index.shape)}"
+                )
+            starts = [0, *((index.diff() != 1).nonzero()[:, 0] + 1).tolist()]
+            counts = torch.tensor([*starts, batch]).diff().tolist()
+            return [(self.noise.at(int(index[i])), count) for i, count in zip(starts, counts, strict=True)]
+        return [(self.noise.at(int(index)), batch)]
+
+    def dropped(self, y: Any, index: int | Tensor, batch: int) -> Any:
         """The conditions, a share of them replaced by the null one; all kept in eval mode."""
         if y is None or not self.drop or not self.training:
             return y
@@ -93,7 +105,9 @@ class MatchingLoss(nn.Module):
                 f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
                 "`null`, the condition that stands for none"
             )
-        gone = noise.of(DROP_STREAM).uniform((batch, 1))[:, 0] < self.drop
+        pieces = self._pieces(index, batch)
+        chance = torch.cat([noise.of(DROP_STREAM).uniform((count, 1))[:, 0] for noise, count in pieces])
+        gone = chance < self.drop
 
         def drop(leaf: Tensor, null: Tensor) -> Tensor:
             return torch.where(meet(gone.to(leaf.device), leaf), null.to(leaf.device, leaf.dtype), leaf)
@@ -105,11 +119,6 @@ class MatchingLoss(nn.Module):
         field = self.field if y is None else self.field.given(y)
         total = torch.zeros_like(point.t)
         for head, value in zip(field.heads, field.values(point.x, point.t), strict=True):
-            if value.shape != point.x.shape:
-                raise ValueError(
-                    f"the {head.name} prediction must have the shape of the points, {tuple(point.x.shape)}, "
-                    f"got {tuple(value.shape)}"
-                )
             error = mean_per_sample((value - point.target(head)) ** 2)
             total = total + error * self.weight.at(point.t, field.path, head)
         return total

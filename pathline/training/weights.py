@@ -40,15 +40,23 @@ class UnitWeight(Weight):
 class ErrorAsWeight(Weight):
     """Errors count as they would after being read as another kind, their weight capped at `most`.
 
-    A score head under `ErrorAsWeight("noise")` has DDPM's loss: beta^2 times that of denoising score matching. A data
-    head under `ErrorAsWeight("velocity")` has the flow matching loss, whose weight grows without bound towards data;
+    A score head under `ErrorAsWeight(NOISE)` has DDPM's loss: beta^2 times that of denoising score matching. A data
+    head under `ErrorAsWeight(VELOCITY)` has the flow matching loss, whose weight grows without bound towards data;
     hence the cap.
     """
 
-    kind: str = "velocity"
+    kind: Prediction | str = "velocity"
     most: float = 1e4
+
+    def __post_init__(self) -> None:
+        self.target  # noqa: B018 - a wrong name is refused now
+
+    @property
+    def target(self) -> Prediction:
+        """The kind as an object."""
+        return self.kind if isinstance(self.kind, Prediction) else build(Prediction, self.kind)
 
     def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
         """ratio^2, at most `most`."""
-        ratio = path.mix(head, build(Prediction, self.kind), t).n
+        ratio = path.mix(head, self.target, t).n
         return (ratio**2).nan_to_num(nan=self.most).clamp(max=self.most).to(t.dtype).to(t.device)

@@ -20,6 +20,7 @@ from pathline.sampling.sample import sample
 from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler
 from pathline.sampling.sigmas import MemorylessSigma, Sigma
 from pathline.solvers.runge_kutta import EULER, HEUN
+from pathline.solvers.solver import WALK_STREAM
 from pathline.solvers.stochastic import StochasticHeun
 from pathline.verify.fields import sigmas
 from pathline.verify.parts import field, heads, mixture, points, schedules
@@ -163,7 +164,7 @@ def ddim_is_ddpm_when_eta_is_one() -> Iterator[Figure]:
         *_, got = DDIM(1.0).walk(exact, x, torch.stack((t, s)), noise)
         bar_t, bar_s = schedule.alpha(t) ** 2, schedule.alpha(s) ** 2  # Ho et al. 2020, equations 6 and 7
         step = bar_t / bar_s
-        data, eps = exact.data(x, t), noise.like(x)
+        data, eps = exact.data(x, t), noise.of(WALK_STREAM).like(x)
         mean = bar_s.sqrt() * (1 - step) / (1 - bar_t) * data + step.sqrt() * (1 - bar_s) / (1 - bar_t) * x
         true = mean + ((1 - bar_s) / (1 - bar_t) * (1 - step)).sqrt() * eps
         worst, x = max(worst, float((got - true).abs().max())), points(200, seed=k)

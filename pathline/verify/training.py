@@ -46,10 +46,10 @@ def score_matching_is_noise_prediction(schedule: Schedule) -> Iterator[Figure]:
     def errors(net: nn.Module, head: Prediction, weight: ErrorAsWeight | None = None) -> Tensor:
         loss = MatchingLoss(NetworkField(net, path, head), times=times, weight=weight)
         with torch.no_grad():
-            return loss.errors(loss.draw(data, 0)[0])
+            return loss.errors(loss.draw(data, 0))
 
     ddpm, dsm = errors(network, NOISE), errors(_Scaled(network, schedule), SCORE)
-    point, _ = MatchingLoss(NetworkField(network, path), times=times).draw(data, 0)
+    point = MatchingLoss(NetworkField(network, path), times=times).draw(data, 0)
     c = schedule.at(point.t, data)
     with torch.no_grad():
         written = ((_Scaled(network, schedule)(point.x, point.t) + point.noise / c.beta) ** 2).mean(1)
@@ -67,10 +67,10 @@ def labels_drop_at_their_rate() -> Iterator[Figure]:
     """Labels are dropped at their rate in training, and never otherwise."""
     loss = MatchingLoss(_conditional(), drop=0.2)
     count, y = 50_000, torch.zeros(50_000, dtype=torch.long)
-    dropped = int((loss.dropped(y, loss.noise, count) == 3).sum())
+    dropped = int((loss.dropped(y, 0, count) == 3).sum())
     yield Figure("z of the rate", abs(dropped - 0.2 * count) / math.sqrt(count * 0.16), 4.42)
     loss.eval()
-    yield Figure("dropped in eval mode", int((loss.dropped(y, loss.noise, count) == 3).sum()), 0)
+    yield Figure("dropped in eval mode", int((loss.dropped(y, 0, count) == 3).sum()), 0)
 
 
 @law(18, once)

@@ -150,7 +150,7 @@ MUTANTS = [
     Mutant(
         "a last step that reads the score at data",
         "sampling/samplers.py",
-        "solver = self.renewal if self.renewed and float(t) in self.renewed else self.solver",
+        "solver = self.renewal if float(t) in self.renewed else self.solver",
         "solver = self.solver",
         (11, "backwards_data_becomes_noise", "1"),
     ),

@@ -270,7 +270,7 @@ def test_a_picture_is_written_and_named(name, count, request, tmp_path):
 
 def test_without_out_the_picture_is_in_the_run(bare):
     result = done("sample", bare, "--count", 3, "--evaluations", 5)
-    assert "2 steps, 4 calls of the network" in result.out
+    assert "2 steps, at most 4 calls of the network" in result.out
     assert (bare / "samples" / "sample.png").is_file()
 
 
@@ -330,7 +330,7 @@ def test_an_interrupted_run_goes_on_as_one_that_never_stopped(digits, tmp_path, 
         found = real(self, *arguments, **keywords)
         calls.append(part)
         if len(calls) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return found
 
     monkeypatch.setattr(owner, name, interrupted)

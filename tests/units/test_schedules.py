@@ -142,7 +142,7 @@ def test_rates_that_do_not_rise_are_refused(slow, fast):
         (lambda t: t, lambda t: t, "beta must be .* fall"),
         (lambda t: t - 0.5, lambda t: 1 - t, "alpha must be .* not negative"),
         (lambda t: t.log(), lambda t: 1 - t, "alpha must be finite"),
-        (lambda t: t, lambda t: torch.ones(()), "beta must keep the shape of t"),
+        (lambda t: t, lambda t: torch.ones(()), "beta must return a tensor of the shape of t"),
     ],
 )
 def test_functions_that_are_no_schedule_are_refused(alpha, beta, message):

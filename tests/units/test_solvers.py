@@ -7,7 +7,7 @@ import torch
 
 import pathline as pl
 from pathline.noise import Noise
-from pathline.solvers.solver import grid
+from pathline.solvers.solver import WALK_STREAM, grid
 
 pytestmark = pytest.mark.fast
 
@@ -165,7 +165,7 @@ def test_a_brownian_walk_is_the_sum_of_its_draws():
     states = list(pl.walk(pl.BrownianMotion(2.0), pl.EulerMaruyama(), x, UP, noise))
     expected = x
     for draw in range(4):
-        expected = expected + 2.0 * 0.5 * noise.like(x, draw)
+        expected = expected + 2.0 * 0.5 * noise.of(WALK_STREAM).like(x, draw)
         assert torch.allclose(states[draw + 1], expected, atol=1e-14)
 
 
@@ -195,7 +195,7 @@ def test_a_diffusion_may_be_a_number_for_each_sample():
     sigma = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
     x = torch.zeros(3, 3, dtype=torch.float64)  # as many features as samples
     *_, end = pl.walk(pl.SDE(lambda x, t: 0 * x, lambda x, t: sigma), pl.EulerMaruyama(), x, UP[:2], Noise(1))
-    assert torch.allclose(end, sigma[:, None] * 0.5 * Noise(1).like(x), atol=1e-14)
+    assert torch.allclose(end, sigma[:, None] * 0.5 * Noise(1).of(WALK_STREAM).like(x), atol=1e-14)
 
 
 def test_heun_averages_the_diffusion_over_time_alone():
