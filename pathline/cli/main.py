@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"pathline {name}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read the output has had enough
+        return 1
     except (ValueError, OSError) as error:
         if "PATHLINE_TRACEBACK" in os.environ:
             raise

@@ -32,7 +32,7 @@ from pathline.solvers.runge_kutta import HEUN, RungeKutta
 from pathline.solvers.solver import Draw, Solver, advance, between, grid
 from pathline.solvers.stochastic import EulerMaruyama
 
-STIFF = 0.5  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
+STIFF = 1.0  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
 
 
 class Sampler(ABC):
@@ -86,6 +86,9 @@ class ODESampler(Sampler):
 @dataclass(frozen=True)
 class SDESampler(Sampler):
     """Along an SDE with any diffusion `sigma`, a number, a function of time or a Sigma; the marginals are the same.
+
+    Where a step is too long for sigma it is lowered in that step, which those marginals allow. A guided field has other
+    samples for each sigma; give it steps enough (or a sigma that falls towards data, `BetaSigma`) where that matters.
 
     Raises:
         ValueError: If sigma is negative.

@@ -10,6 +10,8 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from pathline.data.distributions import Normal
+from pathline.fields.exact import MixtureField
 from pathline.fields.field import Field
 from pathline.noise import Noise, philox
 from pathline.paths.path import GaussianPath
@@ -107,6 +109,16 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
 def every_sampler_has_the_same_marginals(sampler: Sampler, steps: int) -> Iterator[Figure]:
     """Samples have the law of the data whatever the sampler."""
     yield from mode_figures(sample(field(), (COUNT, 2), sampler, steps=steps, seed=43))
+
+
+@law(11, lambda: [(f"{name} {steps}", (sigmas()[name], steps)) for name in ("2", "memoryless") for steps in (50, 100)])
+def long_steps_keep_the_spread(sigma: Sigma, steps: int) -> Iterator[Figure]:
+    """In steps too long for its sigma, an SDE keeps the spread of narrow data and of data as wide as the noise."""
+    for std in (0.3, 1.0):
+        normal = Normal(torch.zeros(1, dtype=torch.float64), torch.tensor([std**2], dtype=torch.float64))
+        exact = MixtureField(normal, GaussianPath(LinearSchedule()))
+        x = sample(exact, (COUNT, 1), SDESampler(sigma), steps=steps, seed=49)
+        yield Figure(f"variance ratio, sd {std}", float(x.var() / std**2), 1.1, 0.9)
 
 
 @law(11, lambda: [(name, (sigma,)) for name, sigma in sigmas().items()])

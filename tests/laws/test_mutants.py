@@ -100,15 +100,15 @@ MUTANTS = [
     Mutant(
         "the 1/2 of the SDE's drift",
         "sampling/dynamics.py",
-        "half = self.sign * squared / 2",
-        "half = self.sign * squared",
+        "half = -squared / 2 if self.is_backward else squared / 2",
+        "half = -squared if self.is_backward else squared",
         (7, "density_follows_its_equation", "velocity linear"),
     ),
     Mutant(
         "the sign of the score on the way back",
         "sampling/dynamics.py",
-        "self.sign = -1 if is_backward else 1",
-        "self.sign = 1",
+        "half = -squared / 2 if self.is_backward else squared / 2",
+        "half = squared / 2",
         (7, "density_follows_its_equation", "noise cosine"),
     ),
     Mutant(
@@ -143,8 +143,8 @@ MUTANTS = [
     Mutant(
         "the missing 1/2, seen in the samples",
         "sampling/dynamics.py",
-        "half = self.sign * squared / 2",
-        "half = self.sign * squared",
+        "half = -squared / 2 if self.is_backward else squared / 2",
+        "half = -squared if self.is_backward else squared",
         (11, "every_sigma_has_the_same_marginals", "2"),
     ),
     Mutant(
@@ -153,6 +153,13 @@ MUTANTS = [
         "solver = self.renewal if float(t) in self.renewed else self.solver",
         "solver = self.solver",
         (11, "backwards_data_becomes_noise", "1"),
+    ),
+    Mutant(
+        "a renewal where data does not stand still",
+        "sampling/samplers.py",
+        "replaced |= too_long & (share < decay.clamp(max=1) / 2)",
+        "replaced |= too_long",
+        (11, "long_steps_keep_the_spread", "2 100"),
     ),
     Mutant(
         "memoryless without its factor 2",
