@@ -29,10 +29,10 @@ def fitted(training: Samples, components: int) -> Tensor:
     """Samples of a Gaussian mixture fitted to each class."""
     drawn = []
     for label in range(10):
-        pixels = training.x[training.y == label].flatten(1).numpy()
+        pixels = training.x[training.y == label].flatten(1).double().numpy()
         model = GaussianMixture(components, reg_covar=1e-2, random_state=0).fit(pixels)
         drawn.append(model.sample(COUNT // 10)[0])
-    return torch.from_numpy(np.concatenate(drawn)).reshape(COUNT, 1, 8, 8)
+    return torch.from_numpy(np.concatenate(drawn)).float().reshape(COUNT, 1, 8, 8)
 
 
 def row(name: str, raw: Tensor, y: Tensor, training: Samples, held_out: Samples, reader: SVC) -> None:
