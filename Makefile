@@ -13,7 +13,7 @@ demo: .venv/installed
 	else $(BIN)/pathline train digits; fi
 
 test: .venv/installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m fast
@@ -25,7 +25,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix && $(BIN)/ruff format
 
 test-slow: .venv/installed-dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
