@@ -94,7 +94,7 @@ def _value(text: str) -> int | float | str:
 
 
 def _name(made: type, family: type) -> str:
-    name = made.__name__.removesuffix(family.__name__).removesuffix(family.__name__.removesuffix("Path"))
+    name = made.__name__.removesuffix(family.__name__)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name or made.__name__).lower()
 
 

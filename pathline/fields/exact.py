@@ -49,8 +49,7 @@ class MixtureField(Field):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """The exact value of each head."""
-        found = self.read(x, t, *self.heads)
-        return found if not isinstance(self.prediction, tuple) or len(self.heads) > 1 else (found,)
+        return self.read_as(x, t, self.prediction)
 
     def interval(self, kind: Prediction) -> Interval:
         """Everywhere."""

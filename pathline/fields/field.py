@@ -81,6 +81,13 @@ class Field(nn.Module, ABC):
         )
         return found if len(kinds) > 1 else found[0]
 
+    def read_as(self, x: Tensor, t: Time, prediction: Prediction | tuple[Prediction, ...]) -> Any:
+        """What `forward` would return if it predicted this: a tuple if `prediction` is one."""
+        if not isinstance(prediction, tuple):
+            return self.read(x, t, prediction)
+        found = self.read(x, t, *prediction)
+        return found if len(prediction) > 1 else (found,)
+
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """The velocity u_t(x)."""
         return self.read(x, t, VELOCITY)  # type: ignore[no-any-return]

@@ -45,13 +45,13 @@ class ClassifierFree(Field):
             raise ValueError(f"w must be finite, got {w}")
         self.path = conditional.path
         self.prediction = conditional.prediction
-        self._only = None if self.w.ndim else {0.0: unconditional, 1.0: conditional}.get(float(self.w))
+        self._number = None if self.w.ndim else float(self.w)
         self._pair = _pair(conditional, unconditional)
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """The mix of the two; with w = 0 or 1 the one field, and nothing is asked of the other."""
-        if self._only is not None:
-            return self._read(self._only, x, t)
+        if self._number in (0.0, 1.0):
+            return self._read(self.conditional if self._number else self.unconditional, x, t)
         if self._pair is not None:
             field, conditions = self._pair
             y = tree_map(lambda *leaves: torch.cat(leaves), *(c.conditions(x) for c in conditions))
@@ -79,10 +79,7 @@ class ClassifierFree(Field):
 
     def _read(self, field: Field, x: Tensor, t: Tensor) -> Any:
         """The field's own prediction, or its reading as the other's kind."""
-        if field.prediction == self.prediction:
-            return field(x, t)
-        found = field.read(x, t, *self.heads)
-        return found if not isinstance(self.prediction, tuple) or len(self.heads) > 1 else (found,)
+        return field(x, t) if field.prediction == self.prediction else field.read_as(x, t, self.prediction)
 
     def interval(self, kind: Prediction) -> Interval:
         """The times at which both fields can be read as the kind, or as what this field predicts."""

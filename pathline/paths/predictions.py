@@ -143,7 +143,13 @@ class Interval:
 
     def __contains__(self, t: float) -> bool:
         """Whether it is defined at t."""
-        return self.start < t < self.stop or (t == self.start and self.has_start) or (t == self.stop and self.has_stop)
+        return bool(self.covers(torch.tensor(t, dtype=torch.float64)))
+
+    def covers(self, t: Tensor) -> Tensor:
+        """At which of the times it is defined."""
+        after = t >= self.start if self.has_start else t > self.start
+        before = t <= self.stop if self.has_stop else t < self.stop
+        return after & before
 
     def __str__(self) -> str:
         return f"{'[' if self.has_start else '('}{self.start:g}, {self.stop:g}{']' if self.has_stop else ')'}"

@@ -80,12 +80,7 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
     for scale in (m, *n):
         singular |= ~(scale.abs() <= largest)  # NaN too
     for kind, scale in zip(field.heads, n, strict=True):
-        inside_it = field.interval(kind)
-        outside = (times < inside_it.start) | (times > inside_it.stop)
-        outside |= ((times == inside_it.start) & (not inside_it.has_start)) | (
-            (times == inside_it.stop) & (not inside_it.has_stop)
-        )
-        singular |= (scale != 0) & (outside | ~kind.is_bounded(c))
+        singular |= (scale != 0) & ~(field.interval(kind).covers(times) & kind.is_bounded(c))
     moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
     columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
     return [
