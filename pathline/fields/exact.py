@@ -25,7 +25,7 @@ from torch import Tensor
 from pathline.data.distributions import GaussianMixture, Normal, log_normal
 from pathline.fields.field import Field
 from pathline.paths.path import GaussianPath
-from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, V
+from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
 from pathline.tensors import Time, is_eager, meet, time_of
 
 
@@ -65,14 +65,8 @@ class MixtureField(Field):
         c = self.path.schedule.at(t, x)
         half = meet(self.path.schedule.variance_slope(t) / 2, x).to(x.dtype)
         score, data = self._score_and_data(x, t)
-        formula = {
-            SCORE: lambda: score,
-            DATA: lambda: data,
-            NOISE: lambda: -c.beta * score,
-            VELOCITY: lambda: c.alpha_dot * data - half * score,
-            V: lambda: -c.beta * data - c.alpha * c.beta * score,
-        }
-        found = tuple(formula[kind]() for kind in kinds)
+        known = {SCORE: score, VELOCITY: c.alpha_dot * data - half * score}  # whose rows may be infinite at an end
+        found = tuple(known[kind] if kind in known else kind.target(c, data, -c.beta * score) for kind in kinds)
         return found if len(kinds) > 1 else found[0]
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:

@@ -1,8 +1,8 @@
 """A field is what gets solved: velocity, score, data and noise at a point and a time, read from one prediction.
 
-    q = m_t x + n_t prediction(x, t)
+    q = m_t x + sum_heads n_t prediction(x, t)
 
-with m and n from the rows of the two kinds (`paths.predictions`).
+with m and n from the rows of the kinds (`paths.predictions`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pathline.paths.path import GaussianPath
+from pathline.paths.path import Path
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, blend
 from pathline.tensors import Time, is_eager, time_of
 
@@ -23,10 +23,10 @@ class Field(nn.Module, ABC):
     """Subclass it, set `path` and `prediction`, and write `forward(x, t)`, the value of that prediction.
 
     A field with several heads has a tuple of predictions, and its `forward` returns a tuple. Each kind is then read
-    from its own head, or else from the first.
+    from its own head, or else as the path says: from the first, on a Gaussian path.
     """
 
-    path: GaussianPath
+    path: Path
     prediction: Prediction | tuple[Prediction, ...]
 
     @abstractmethod
@@ -37,10 +37,6 @@ class Field(nn.Module, ABC):
     def heads(self) -> tuple[Prediction, ...]:
         """The kinds that `forward` returns."""
         return self.prediction if isinstance(self.prediction, tuple) else (self.prediction,)
-
-    def head(self, kind: Prediction) -> int:
-        """The number of the head from which a kind is read."""
-        return self.heads.index(kind) if kind in self.heads else 0
 
     def values(self, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
         """The value of each head, from one call of `forward`.
@@ -59,7 +55,7 @@ class Field(nn.Module, ABC):
 
     def interval(self, kind: Prediction) -> Interval:
         """The times at which a kind can be read."""
-        return self.path.interval(self.heads[self.head(kind)], kind)
+        return self.path.interval(self.heads, kind)
 
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         """One or several kinds, from one call of `forward`: a tensor, or a tuple of them.
@@ -68,16 +64,14 @@ class Field(nn.Module, ABC):
             ValueError: If t is outside the interval in which a kind can be read, or does not meet `x`.
         """
         t = time_of(x, t)
-        maps = []
-        for kind in kinds:
-            head = self.head(kind)
-            m, n, singular = self.path.mix(self.heads[head], kind, t)
+        maps = [self.path.mix(self.heads, kind, t) for kind in kinds]
+        for kind, (_, _, singular) in zip(kinds, maps, strict=True):
             if is_eager(x, t) and singular.any():
-                raise ValueError(self.path.refusal(self.heads[head], kind, t[singular] if t.ndim else t))
-            maps.append((kind, head, m, n))
+                raise ValueError(self.path.refusal(self.heads, kind, t[singular] if t.ndim else t))
         values = self.values(x, t)
         found = tuple(
-            values[head] if self.heads[head] == kind else blend(m, x, n, values[head]) for kind, head, m, n in maps
+            values[self.heads.index(kind)] if kind in self.heads else blend(m, x, zip(n, values, strict=True))
+            for kind, (m, n, _) in zip(kinds, maps, strict=True)
         )
         return found if len(kinds) > 1 else found[0]
 

@@ -83,10 +83,10 @@ class ClassifierFree(Field):
 
     def interval(self, kind: Prediction) -> Interval:
         """The times at which both fields can be read as the kind, or as what this field predicts."""
-        a, b = self.conditional.interval(kind), self.unconditional.interval(self.heads[self.head(kind)])
-        return Interval(
-            max(a.start, b.start), min(a.stop, b.stop), a.has_start and b.has_start, a.has_stop and b.has_stop
-        )
+        whole = self.conditional.interval(kind)
+        for head in self.heads:
+            whole = whole & self.unconditional.interval(head)
+        return whole
 
 
 def _pair(conditional: Field, unconditional: Field) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from pathline.fields.field import Field
-from pathline.paths.path import GaussianPath
+from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
 
 
@@ -31,7 +31,7 @@ class NetworkField(Field):
     def __init__(
         self,
         network: nn.Module,
-        path: GaussianPath,
+        path: Path,
         prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
     ) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Gaussian path: every data point blurs into noise as time runs backwards.
+"""Paths of points from one end to another, and the Gaussian path: data that blurs into noise as time runs backwards.
 
     x_t = alpha_t data + beta_t noise,   p_t(x | data) = N(alpha_t data, beta_t^2 I)
 
@@ -11,18 +11,103 @@ Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, section 3.1
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from pathline.paths.predictions import DATA, Interval, Mix, Prediction, convert, interval, mix, refusal
+from pathline.paths.predictions import DATA, Interval, Prediction, convert, interval, mix, refusal
 from pathline.paths.schedules import Coefficients, Schedule
+from pathline.solvers.solver import Draw
 from pathline.tensors import Time, time_of
+
+Heads: TypeAlias = tuple[Prediction, ...]  # the kinds that a field's network makes, from one call
+
+
+class HeadMix(NamedTuple):
+    """A map m x + sum_heads n head, and where it has no finite value; None stands for a factor of nothing."""
+
+    m: Tensor | None
+    n: tuple[Tensor | None, ...]
+    singular: Tensor
+
+
+class PathPoint(ABC):
+    """A point of a path both of whose ends are known: what training draws."""
+
+    x: Tensor
+    t: Tensor
+    data: Tensor
+    noise: Tensor
+
+    @abstractmethod
+    def target(self, prediction: Prediction) -> Tensor:
+        """What a prediction of this kind ought to be here.
+
+        Raises:
+            ValueError: If the path has no such kind.
+        """
+
+
+class Path(ABC):
+    """A law of points between noise, or another set of samples, at t = 0 and data at t = 1.
+
+    Attributes:
+        schedule: How much of either end a point holds.
+        is_gaussian: Whether it begins at a normal, so that its noise can be renewed.
+    """
+
+    schedule: Schedule
+    is_gaussian: bool
+
+    @abstractmethod
+    def point(self, noise: Tensor, data: Tensor, t: Time, draw: Draw | None = None) -> PathPoint:
+        """The point between `noise` and `data`, both of shape `(batch, *shape)`, at `t` of shape `()` or `(batch,)`.
+
+        Args:
+            noise: The end at t = 0.
+            data: The end at t = 1.
+            t: When.
+            draw: Where a path that is random between its ends draws from.
+
+        Raises:
+            ValueError: If noise and data differ in shape, or t does not meet them.
+        """
+
+    @abstractmethod
+    def mix(self, heads: Heads, kind: Prediction, t: Tensor) -> HeadMix:
+        """How to read a kind from the point and the heads, at each of the times.
+
+        Raises:
+            ValueError: If these heads never settle it.
+        """
+
+    @abstractmethod
+    def interval(self, heads: Heads, kind: Prediction) -> Interval:
+        """The times at which a kind can be read from the heads."""
+
+    @abstractmethod
+    def refusal(self, heads: Heads, kind: Prediction, t: Tensor) -> str:
+        """Why a kind cannot be read from the heads at t."""
+
+    @abstractmethod
+    def is_bounded(self, kind: Prediction, t: Tensor) -> Tensor:
+        """At which times the target of a kind is finite."""
+
+
+def ends_of(noise: Tensor, data: Tensor, t: Time) -> Tensor:
+    """The time of a point between two ends, which must fit each other."""
+    if noise.shape != data.shape:
+        raise ValueError(f"noise must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}")
+    if not data.is_floating_point():
+        raise ValueError(f"data must hold floating-point numbers, got {data.dtype}; pass data.float()")
+    return time_of(data, t)
 
 
 @dataclass(frozen=True)
-class PathPoint:
-    """A point of the path whose data and noise are known: what training draws."""
+class GaussianPoint(PathPoint):
+    """A point of a Gaussian path."""
 
     x: Tensor
     t: Tensor
@@ -31,29 +116,25 @@ class PathPoint:
     coefficients: Coefficients
 
     def target(self, prediction: Prediction) -> Tensor:
-        """What a prediction of this kind ought to be here."""
+        """Its row: a known mix of data and noise."""
         return prediction.target(self.coefficients, self.data, self.noise)
 
 
 @dataclass(frozen=True)
-class GaussianPath:
-    """The path of a schedule, from a standard normal to the data."""
+class GaussianPath(Path):
+    """The path of a schedule, from a standard normal to the data.
+
+    Of several heads a kind is read from its own, or else from the first.
+    """
 
     schedule: Schedule
+    is_gaussian = True
 
-    def point(self, noise: Tensor, data: Tensor, t: Time) -> PathPoint:
-        """The point between `noise` and `data`, both of shape `(batch, *shape)`, at `t` of shape `()` or `(batch,)`.
-
-        Raises:
-            ValueError: If noise and data differ in shape, or t does not meet them.
-        """
-        if noise.shape != data.shape:
-            raise ValueError(f"noise must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}")
-        if not data.is_floating_point():
-            raise ValueError(f"data must hold floating-point numbers, got {data.dtype}; pass data.float()")
-        t = time_of(data, t)
+    def point(self, noise: Tensor, data: Tensor, t: Time, draw: Draw | None = None) -> GaussianPoint:
+        """Alpha data + beta noise: nothing is drawn."""
+        t = ends_of(noise, data, t)
         c = self.schedule.at(t, data)
-        return PathPoint(c.alpha * data + c.beta * noise, t, data, noise, c)
+        return GaussianPoint(c.alpha * data + c.beta * noise, t, data, noise, c)
 
     def conditional(self, kind: Prediction, x: Tensor, data: Tensor, t: Time) -> Tensor:
         """The conditional field of a kind at `x`, given the data point: `conditional(SCORE, x, data, t)`, say.
@@ -63,14 +144,32 @@ class GaussianPath:
         """
         return convert(data, x, t, self.schedule, DATA, kind)
 
-    def mix(self, source: Prediction, target: Prediction, t: Tensor) -> Mix:
-        """How to read `target` from `source` and the point, at each of the times."""
-        return mix(source, target, self.schedule, t)
+    def mix(self, heads: Heads, kind: Prediction, t: Tensor) -> HeadMix:
+        """From its own head or the first."""
+        head = _head(heads, kind)
+        m, n, singular = mix(heads[head], kind, self.schedule, t)
+        return HeadMix(
+            None if heads[head] == kind else m, tuple(n if i == head else None for i in range(len(heads))), singular
+        )
 
-    def interval(self, source: Prediction, target: Prediction) -> Interval:
-        """The times at which `target` can be read from `source`."""
-        return interval(source, target, self.schedule)
+    def interval(self, heads: Heads, kind: Prediction) -> Interval:
+        """The times at which a kind can be read from its head."""
+        return interval(heads[_head(heads, kind)], kind, self.schedule)
 
-    def refusal(self, source: Prediction, target: Prediction, t: Tensor) -> str:
-        """Why `target` cannot be read from `source` at t."""
-        return refusal(source, target, self.schedule, t)
+    def refusal(self, heads: Heads, kind: Prediction, t: Tensor) -> str:
+        """Why it cannot be."""
+        return refusal(heads[_head(heads, kind)], kind, self.schedule, t)
+
+    def is_bounded(self, kind: Prediction, t: Tensor) -> Tensor:
+        """Where its row is finite."""
+        return kind.is_bounded(self.schedule.at(t))
+
+    @property
+    def start_scale(self) -> float:
+        """The standard deviation of points at t = 0, were the data of unit variance: 1 where only noise is left."""
+        alpha, beta = self.schedule.ends[0]
+        return float((alpha**2 + beta**2) ** 0.5)
+
+
+def _head(heads: Heads, kind: Prediction) -> int:
+    return heads.index(kind) if kind in heads else 0

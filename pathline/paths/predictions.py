@@ -12,9 +12,10 @@ inside: 1e-40 from an end is so near that the map is its limit to rounding, or s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Prediction:
     def __repr__(self) -> str:
         return self.name.upper()
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> Any:
         return self.name.upper()  # pickled and copied as the constant that it is
 
 
@@ -60,6 +61,42 @@ SCORE = Prediction("score", lambda c: (torch.zeros_like(c.alpha), -torch.ones_li
 NOISE = Prediction("noise", lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.beta)))
 DATA = Prediction("data", lambda c: (torch.ones_like(c.alpha), torch.zeros_like(c.beta)))
 V = Prediction("v", lambda c: (-c.beta, c.alpha))
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class EDMPrediction(Prediction):
+    """What a network predicts under EDM's preconditioning, for data of standard deviation `sigma_data`.
+
+    Denoised data is c_skip x + c_out prediction, with coefficients that keep the prediction's target at unit size at
+    all times and add the least of its error to the data. As a row, and for any schedule,
+
+        prediction = (beta / sigma_data data - alpha sigma_data noise) / sqrt(beta^2 + alpha^2 sigma_data^2)
+
+    which is -v where sigma_data is 1 and alpha^2 + beta^2 is.
+
+    Raises:
+        ValueError: If sigma_data is not positive.
+
+    Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, equation 7 and appendix B.6
+    """
+
+    sigma_data: float = 0.5
+
+    def __init__(self, sigma_data: float = 0.5) -> None:
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive, got {sigma_data}; it is the data's standard deviation")
+        super().__init__(
+            f"edm:{sigma_data:g}",
+            lambda c: (c.beta / sigma_data, -c.alpha * sigma_data),
+            lambda c: (c.beta**2 + (c.alpha * sigma_data) ** 2).sqrt(),
+        )
+        object.__setattr__(self, "sigma_data", sigma_data)
+
+    def __repr__(self) -> str:
+        return f"EDMPrediction({self.sigma_data:g})"
+
+    def __reduce__(self) -> Any:
+        return EDMPrediction, (self.sigma_data,)
 
 
 class Mix(NamedTuple):
@@ -118,13 +155,14 @@ def convert(value: Tensor, x: Tensor, t: Time, schedule: Schedule, source: Predi
     m, n, singular = mix(source, target, schedule, t)
     if singular.any():
         raise ValueError(refusal(source, target, schedule, t[singular] if t.ndim else t))
-    return blend(m, x, n, value)
+    return blend(m, x, [(n, value)])
 
 
-def blend(m: Tensor, x: Tensor, n: Tensor, value: Tensor) -> Tensor:
-    """M x + n value, with coefficients of shape `()` or `(batch,)`, in the dtype and on the device of `x`."""
-    m, n = (meet(c.to(x.device, torch.promote_types(x.dtype, torch.float32)), x) for c in (m, n))
-    return (m * x + n * value).to(x.dtype)
+def blend(m: Tensor | None, x: Tensor, terms: Iterable[tuple[Tensor | None, Tensor]]) -> Tensor:
+    """M x + sum n value, with coefficients of shape `()` or `(batch,)`, in the dtype and on the device of `x`."""
+    real = torch.promote_types(x.dtype, torch.float32)
+    factors = [(n, value) for n, value in ((m, x), *terms) if n is not None]
+    return sum((meet(n.to(x.device, real), x) * value for n, value in factors), torch.zeros((), dtype=real)).to(x.dtype)
 
 
 def error_ratio(source: Prediction, target: Prediction, schedule: Schedule, t: Tensor) -> Tensor:
@@ -150,6 +188,15 @@ class Interval:
         after = t >= self.start if self.has_start else t > self.start
         before = t <= self.stop if self.has_stop else t < self.stop
         return after & before
+
+    def __and__(self, other: Interval) -> Interval:
+        """The times in both: what lies within two intervals whose ends are those of a path."""
+        return Interval(
+            max(self.start, other.start),
+            min(self.stop, other.stop),
+            self.has_start and other.has_start,
+            self.has_stop and other.has_stop,
+        )
 
     def __str__(self) -> str:
         return f"{'[' if self.has_start else '('}{self.start:g}, {self.stop:g}{']' if self.has_stop else ')'}"

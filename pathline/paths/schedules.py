@@ -49,6 +49,11 @@ class Schedule(ABC):
         """The slope of beta^2. It is finite at data even where beta itself falls infinitely fast."""
         return 2 * self.beta(t) * self.slopes(t)[1]
 
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(alpha, beta) at noise and at data: (0, 1) and (1, 0), unless the schedule declares others."""
+        return (0.0, 1.0), (1.0, 0.0)
+
     def at(self, t: Tensor, x: Tensor | None = None) -> Coefficients:
         """All four at a time of shape `()` or `(batch,)`, shaped to multiply `x` if it is given."""
         row = Coefficients(self.alpha(t), self.beta(t), *self.slopes(t))
@@ -62,22 +67,38 @@ def _slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearSchedule(Schedule):
-    """Straight lines from noise to data: alpha = t, beta = 1 - t. Its velocity target is data - noise.
+    """Straight lines from noise to data: alpha = t, beta = 1 - (1 - sigma_min) t.
 
-    Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, section 4.1 (conditional optimal transport)
+    Its velocity target is data - noise, where no noise is left on the data: sigma_min = 0.
+
+    Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, equation 20 (conditional optimal transport)
+
+    Raises:
+        ValueError: Unless 0 <= sigma_min < 1.
     """
+
+    sigma_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma_min < 1:
+            raise ValueError(f"sigma_min must be from 0 to below 1, got {self.sigma_min}; it is the noise left on data")
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(0, 1) and (1, sigma_min)."""
+        return (0.0, 1.0), (1.0, self.sigma_min)
 
     def alpha(self, t: Tensor) -> Tensor:
         """The time itself."""
         return t
 
     def beta(self, t: Tensor) -> Tensor:
-        """1 - t."""
-        return 1 - t
+        """1 - t, and what is left at data."""
+        return 1 - t + self.sigma_min * t if self.sigma_min else 1 - t
 
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """1 and -1."""
-        return torch.ones_like(t), -torch.ones_like(t)
+        """1 and sigma_min - 1."""
+        return torch.ones_like(t), torch.full_like(t, self.sigma_min - 1)
 
 
 @dataclass(frozen=True)
@@ -150,14 +171,10 @@ class SquareRootSchedule(Schedule):
 
 
 @dataclass(frozen=True)
-class VariancePreservingSchedule(Schedule):
-    """DDPM's schedule in continuous time, with alpha^2 + beta^2 = 1.
+class _Rates(Schedule):
+    """A rate of noising that falls linearly from `fast` at noise to `slow` at data.
 
     With r = 1 - t, log alpha = -(fast - slow) r^2 / 4 - slow r / 2.
-
-    It does not reach pure noise: alpha at 0 is 0.00657 with the rates of DDPM.
-
-    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 33
     """
 
     slow: float = 0.1
@@ -169,27 +186,116 @@ class VariancePreservingSchedule(Schedule):
 
     def alpha(self, t: Tensor) -> Tensor:
         """The square root of what the noise leaves."""
-        return self._log_alpha(t).exp()
+        return self.log_alpha(t).exp()
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """Minus half the integral of the rate from t to data."""
+        r = 1 - t
+        return -(self.fast - self.slow) / 4 * r**2 - self.slow / 2 * r
+
+    def rate(self, t: Tensor) -> Tensor:
+        """Twice the slope of log alpha."""
+        return self.slow + (self.fast - self.slow) * (1 - t)
+
+    @property
+    def start(self) -> float:
+        """Alpha at noise."""
+        return math.exp(-(self.fast + self.slow) / 4)
+
+
+@dataclass(frozen=True)
+class VariancePreservingSchedule(_Rates):
+    """DDPM's schedule in continuous time, with alpha^2 + beta^2 = 1.
+
+    It does not reach pure noise: alpha at 0 is 0.00657 with the rates of DDPM.
+
+    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 33
+    """
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """A little data is left at noise."""
+        return (self.start, math.sqrt(1 - self.start**2)), (1.0, 0.0)
 
     def beta(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha^2), without the cancellation near data."""
-        return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
+        return (-torch.expm1(2 * self.log_alpha(t))).sqrt()
 
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(rate alpha / 2, -rate alpha^2 / (2 beta)), the second infinite at data."""
-        alpha_dot = self._rate(t) / 2 * self.alpha(t)
+        alpha_dot = self.rate(t) / 2 * self.alpha(t)
         return alpha_dot, -alpha_dot * self.alpha(t) / self.beta(t)
 
     def variance_slope(self, t: Tensor) -> Tensor:
         """-rate alpha^2."""
-        return -self._rate(t) * self.alpha(t) ** 2
+        return -self.rate(t) * self.alpha(t) ** 2
 
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        r = 1 - t
-        return -(self.fast - self.slow) / 4 * r**2 - self.slow / 2 * r
 
-    def _rate(self, t: Tensor) -> Tensor:
-        return self.slow + (self.fast - self.slow) * (1 - t)
+@dataclass(frozen=True)
+class SubVariancePreservingSchedule(_Rates):
+    """Less noise than the variance-preserving schedule for the same alpha: beta = 1 - alpha^2.
+
+    It does not reach pure noise either.
+
+    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 29
+    """
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """A little data is left at noise."""
+        return (self.start, 1 - self.start**2), (1.0, 0.0)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """1 - alpha^2, without the cancellation near data."""
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(rate alpha / 2, -rate alpha^2)."""
+        alpha = self.alpha(t)
+        return self.rate(t) / 2 * alpha, -self.rate(t) * alpha**2
+
+
+@dataclass(frozen=True)
+class VarianceExplodingSchedule(Schedule):
+    """Data under ever more noise, in even steps of its logarithm: alpha = 1, beta = high (low / high)^t.
+
+    It begins at a normal of standard deviation `high`, wide enough to drown the data, and ends at data with noise of
+    `low` left on it.
+
+    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 30; the range of Karras et al. 2022,
+    https://arxiv.org/abs/2206.00364
+
+    Raises:
+        ValueError: Unless 0 < low < high.
+    """
+
+    low: float = 0.002
+    high: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"noise must satisfy 0 < low < high, got low={self.low}, high={self.high}")
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(1, high) and (1, low)."""
+        return (1.0, self.high), (1.0, self.low)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """High (low / high)^t."""
+        return self.high * (self._log_ratio * t).exp()
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """0, and log(low / high) beta."""
+        return torch.zeros_like(t), self._log_ratio * self.beta(t)
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.low / self.high)
 
 
 @dataclass(frozen=True)
@@ -214,6 +320,13 @@ class FunctionSchedule(Schedule):
             if not values.isfinite().all() or (values < -1e-12).any() or (sign * values.diff() < -1e-12).any():
                 way = "rise" if sign > 0 else "fall"
                 raise ValueError(f"{name} must be finite, not negative, and {way} from t = 0 (noise) to t = 1 (data)")
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What the functions are there."""
+        t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        (a, c), (b, e) = self.alpha_of(t).tolist(), self.beta_of(t).tolist()
+        return (a, b), (c, e)
 
     def alpha(self, t: Tensor) -> Tensor:
         """The first function."""

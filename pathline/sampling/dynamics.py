@@ -64,23 +64,21 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
 
     A reading is singular where a coefficient has no finite value, or where a head's own target is infinite.
     """
+    path = field.path
     m = torch.zeros_like(times)
     n = [torch.zeros_like(times) for _ in field.heads]
     for kind, factor in kinds.items():
-        head = field.head(kind)
-        if field.heads[head] == kind:
-            n[head] = n[head] + factor
-            continue
-        mix = field.path.mix(field.heads[head], kind, times)
-        m = m + factor * mix.m
-        n[head] = n[head] + factor * mix.n
-    c = field.path.schedule.at(times)
+        mix = path.mix(field.heads, kind, times)
+        m = m if mix.m is None else m + factor * mix.m
+        n = [total if term is None else total + factor * term for total, term in zip(n, mix.n, strict=True)]
     singular = (times < 0) | (times > 1)
     largest = torch.full_like(times, torch.finfo(times.dtype).max).masked_fill((times == 0) | (times == 1), LARGE)
     for scale in (m, *n):
         singular |= ~(scale.abs() <= largest)  # NaN too
     for kind, scale in zip(field.heads, n, strict=True):
-        singular |= (scale != 0) & ~(field.interval(kind).covers(times) & kind.is_bounded(c))
+        singular |= (scale != 0) & ~field.interval(kind).covers(times)
+        if path.is_gaussian:  # a bridge's velocity and score have finite means at its ends, though their targets do not
+            singular |= (scale != 0) & ~path.is_bounded(kind, times)
     moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
     columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
     return [
@@ -153,6 +151,8 @@ class FieldDiffusion(FieldFlow):
         Infinite next to an infinite sigma, and on the way back from data, where a point holds no noise to keep.
         """
         schedule = self.field.path.schedule
+        if not self.field.path.is_gaussian:  # no noise that an SDE would renew: the steps are as long as they are asked
+            return torch.zeros(len(times) - 1, dtype=times.dtype)
         nodes, weights = (torch.from_numpy(row) for row in leggauss(8))
         inner = times[:-1, None] + (nodes + 1) / 2 * times.diff()[:, None]
         c = schedule.at(inner)

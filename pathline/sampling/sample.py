@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pathline.fields.field import Field, evaluating
 from pathline.noise import Noise, fresh_seed
+from pathline.paths.path import GaussianPath
 from pathline.sampling.samplers import Sampler, default_sampler
 
 STEPS = 50  # of the sampler, unless told otherwise
@@ -22,6 +23,7 @@ def sample(
     seed: int | None = None,
     *,
     evaluations: int | None = None,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Samples of a field, of `shape` (count, *point), in its own units, dtype and device.
 
@@ -34,23 +36,36 @@ def sample(
         steps: Steps of the sampler, `STEPS` unless `evaluations` is given.
         seed: A whole number; a fresh one where left out.
         evaluations: Calls of the field at most, instead of `steps`.
+        start: Where samples begin, of the same shape: noise unless given. A bridge needs it.
 
     Raises:
-        ValueError: If the shape is not that of at least one point.
+        ValueError: If the shape is not that of at least one point, or not that of the start.
     """
     if len(shape) < 2 or any(size < 1 for size in shape):
         raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
     sampler = sampler or default_sampler()
     times = sampler.times(field, STEPS if steps is None and evaluations is None else steps, evaluations)
     noise = Noise(fresh_seed() if seed is None else seed)
-    begin = start(field, shape, noise)
+    begin = start_of(field, shape, noise) if start is None else start
+    if begin.shape != shape:
+        raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
     with torch.no_grad(), evaluating(field):
         for end in sampler.walk(field, begin, times, noise):  # noqa: B007 - keeping but the last frees the others
             pass
     return end
 
 
-def start(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
-    """Where a walk begins: pure noise, in the dtype and on the device of the field's own numbers."""
+def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    """Where a walk begins: pure noise, in the dtype and on the device of the field's own numbers.
+
+    Raises:
+        ValueError: If the field's path does not begin at noise.
+    """
+    if not isinstance(field.path, GaussianPath):
+        raise ValueError(
+            f"start must be given for {field.path}: it begins at samples of its own, not at noise; "
+            "sample(field, x.shape, start=x)"
+        )
     own = next((p for p in chain(field.parameters(), field.buffers()) if p.is_floating_point()), torch.empty(0))
-    return noise.normal(shape, dtype=own.dtype, device=own.device)
+    pure = noise.normal(shape, dtype=own.dtype, device=own.device)
+    return pure if field.path.start_scale == 1 else field.path.start_scale * pure

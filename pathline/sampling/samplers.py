@@ -191,6 +191,11 @@ class _Renewal(Solver):
 
     def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Tensor) -> None:
         no_gradient(times)
+        if not field.path.is_gaussian:
+            raise ValueError(
+                f"a renewal of noise needs a Gaussian path, and this is {field.path}: there is none in what it begins "
+                "at; use ODESampler, or SDESampler with a sigma and times where its score is finite"
+            )
         self.field = field
         self.parts = _parts(field, x, times)
         self.kept = dict(zip(times.tolist(), kept.tolist(), strict=False))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pathline.paths.path import GaussianPath
+from pathline.paths.path import Path
 from pathline.paths.predictions import Prediction
 from pathline.specs import build
 
@@ -23,7 +23,7 @@ class Weight(ABC):
     """A factor on the squared error of a head."""
 
     @abstractmethod
-    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+    def at(self, t: Tensor, path: Path, head: Prediction) -> Tensor:
         """The factor at times of shape `(batch,)`."""
 
 
@@ -31,7 +31,7 @@ class Weight(ABC):
 class UnitWeight(Weight):
     """Every error counts as it is."""
 
-    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+    def at(self, t: Tensor, path: Path, head: Prediction) -> Tensor:
         """1."""
         return torch.ones_like(t)
 
@@ -56,7 +56,8 @@ class ErrorAsWeight(Weight):
         """The kind as an object."""
         return self.kind if isinstance(self.kind, Prediction) else build(Prediction, self.kind)
 
-    def at(self, t: Tensor, path: GaussianPath, head: Prediction) -> Tensor:
+    def at(self, t: Tensor, path: Path, head: Prediction) -> Tensor:
         """ratio^2, at most `most`."""
-        ratio = path.mix(head, self.target, t).n
+        (ratio,) = path.mix((head,), self.target, t).n
+        assert ratio is not None  # it is that of the only head
         return (ratio**2).nan_to_num(nan=self.most).clamp(max=self.most).to(t.dtype).to(t.device)

@@ -34,8 +34,8 @@ def examples(family: type[T]) -> dict[str, T]:
 
 
 def schedules() -> dict[str, Schedule]:
-    """Every schedule."""
-    return examples(Schedule)
+    """Every schedule, and one that leaves noise on the data."""
+    return {**examples(Schedule), "linear:0.1": LinearSchedule(0.1)}
 
 
 def predictions() -> dict[str, Prediction]:
@@ -62,12 +62,15 @@ def each_head_and_schedule() -> Iterable[tuple[str, tuple[Any, ...]]]:
     ]
 
 
-def mixture() -> GaussianMixture:
-    """Three modes apart in the plane, none symmetric to another, the narrowest of standard deviation 0.3."""
+def mixture(blur: float = 0.0) -> GaussianMixture:
+    """Three modes apart in the plane, none symmetric to another, the narrowest of standard deviation 0.3.
+
+    `blur` is the standard deviation of noise on top of it.
+    """
     means = torch.tensor([[2.0, 0.5], [-1.5, 1.5], [0.0, -2.0]], dtype=torch.float64)
     turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     sd = torch.tensor([[0.3, 0.4], [0.4, 0.3], [0.5, 0.3]], dtype=torch.float64)
-    return GaussianMixture(means, turn @ torch.diag_embed(sd**2) @ turn.T, torch.tensor([0.5, 0.3, 0.2]))
+    return GaussianMixture(means, turn @ torch.diag_embed(sd**2 + blur**2) @ turn.T, torch.tensor([0.5, 0.3, 0.2]))
 
 
 def field(schedule: Schedule | None = None, head: Any = VELOCITY) -> MixtureField:
