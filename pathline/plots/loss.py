@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
-from pathline.plots.axes import COLOURS, INK, new_axes
+from pathline.plots.axes import COLOURS, INK, checked, demo_path, key, label, new_axes, panels, save
 
 
 def loss(
@@ -18,7 +18,13 @@ def loss(
     held_out: Sequence[float] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """Training loss, as logged and smoothed, and the loss on held-out data, against the optimizer step."""
+    """Training loss, as logged and smoothed, and the loss on held-out data, against the optimizer step.
+
+    Raises:
+        ValueError: If there is not one loss a step.
+    """
+    checked("training", training, len(steps))
+    checked("held_out", held_out, len(held_out_steps))
     if ax is None:
         ax = new_axes(6.0, 3.6)
     ax.plot(steps, training, color=COLOURS[0], alpha=0.25, lw=1)
@@ -29,10 +35,7 @@ def loss(
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_minor_formatter(ScalarFormatter())
     ax.tick_params(which="minor", labelsize=8, colors=INK)
-    ax.set_xlabel("optimizer step", color=INK)
-    ax.set_ylabel("matching loss", color=INK)
-    ax.legend(frameon=False)
-    return ax
+    return key(label(ax, x="optimizer step", y="matching loss"))
 
 
 def loss_by_time(values: Sequence[float], ax: Axes | None = None) -> Axes:
@@ -42,9 +45,7 @@ def loss_by_time(values: Sequence[float], ax: Axes | None = None) -> Axes:
     edges = np.linspace(0, 1, len(values) + 1)
     ax.stairs(values, edges, fill=True, color=COLOURS[1], alpha=0.6)
     ax.set_xlim(0, 1)
-    ax.set_xlabel("t, from noise to data", color=INK)
-    ax.set_ylabel("held-out loss", color=INK)
-    return ax
+    return label(ax, x="$t$, from noise to data", y="held-out loss")
 
 
 def _smoothed(values: Sequence[float], reach: int = 3) -> list[float]:
@@ -52,3 +53,19 @@ def _smoothed(values: Sequence[float], reach: int = 3) -> list[float]:
     last = len(values) - 1
     reaches = [min(reach, i, last - i) for i in range(len(values))]
     return [float(np.mean(values[i - r : i + r + 1])) for i, r in enumerate(reaches)]
+
+
+def demo() -> Axes:
+    """A loss that falls to its floor like 1 / step, with the noise of small batches."""
+    steps = list(range(10, 1001, 10))
+    floor = np.array([1 + 20 / step for step in steps])
+    logged = floor * np.exp(0.08 * np.random.default_rng(0).normal(size=len(steps)))
+    left, right = panels(2, width=4.4, height=3.2, width_ratios=(3, 2))
+    loss(steps, logged.tolist(), steps[9::10], floor[9::10].tolist(), left)
+    loss_by_time([1.6, 1.3, 1.1, 1.0, 0.9, 0.8, 0.8, 0.7, 0.8, 1.1], right)
+    return left
+
+
+if __name__ == "__main__":
+    save(demo(), path := demo_path("loss.png"))
+    print(path)
