@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from pathline.data.distributions import GaussianMixture, Normal, log_normal
-from pathline.fields.field import Field
+from pathline.fields.field import Field, on_path
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
-from pathline.tensors import Time, is_eager, meet, time_of
+from pathline.tensors import Time, meet, time_of
 
 
 class MixtureField(Field):
@@ -61,7 +61,7 @@ class MixtureField(Field):
         Raises:
             ValueError: If t is outside [0, 1].
         """
-        t = _on_path(time_of(x, t))
+        t = on_path(time_of(x, t))
         c = self.path.schedule.at(t, x)
         half = meet(self.path.schedule.variance_slope(t) / 2, x).to(x.dtype)
         score, data = self._score_and_data(x, t)
@@ -71,7 +71,7 @@ class MixtureField(Field):
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
-        return torch.logsumexp(self._joint(x, _on_path(time_of(x, t)))[0], -1)
+        return torch.logsumexp(self._joint(x, on_path(time_of(x, t)))[0], -1)
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log w_k N(x; alpha mean_k, S_k) of shape (batch, k), then z = x - alpha mean_k, S_k and alpha in its axes."""
@@ -96,9 +96,3 @@ class MixtureField(Field):
         spread = mixture.from_axes(alpha * mixture.variances.to(x.dtype) * pull)
         data = (r * (mixture.means.to(x.dtype) + spread)).sum(1)
         return score.reshape(x.shape), data.reshape(x.shape)
-
-
-def _on_path(t: Tensor) -> Tensor:
-    if is_eager(t) and not ((t >= 0) & (t <= 1)).all():
-        raise ValueError(f"t must lie in [0, 1], noise to data, got {t[~((t >= 0) & (t <= 1))].flatten()[0]:g}")
-    return t

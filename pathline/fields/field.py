@@ -127,3 +127,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def on_path(t: Tensor) -> Tensor:
+    """The time, if it is one of a path.
+
+    Raises:
+        ValueError: If it is outside [0, 1].
+    """
+    if is_eager(t) and not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(f"t must lie in [0, 1], noise to data, got {t[~((t >= 0) & (t <= 1))].flatten()[0]:g}")
+    return t

@@ -129,6 +129,15 @@ class BridgePath(Path):
             return torch.ones_like(t, dtype=torch.bool)
         return (t > 0) & (t < 1)
 
+    def target_variance(self, kind: Prediction, t: Tensor) -> Tensor:
+        """1 for the ends, 2 + g'^2 for the velocity, 1 / g^2 for the score."""
+        squared = self.sigma**2 * t * (1 - t)
+        if kind == SCORE:
+            return squared.reciprocal()
+        if kind == VELOCITY:
+            return 2 + (self.sigma**2 * (1 - 2 * t) / 2) ** 2 / squared if self.sigma else torch.full_like(t, 2.0)
+        return torch.ones_like(t)
+
     def _straight(self, heads: Heads, kind: Prediction) -> int:
         """The head that settles the straight line, once the bridge's noise is known."""
         known(kind, self.sigma)

@@ -95,6 +95,10 @@ class Path(ABC):
     def is_bounded(self, kind: Prediction, t: Tensor) -> Tensor:
         """At which times the target of a kind is finite."""
 
+    @abstractmethod
+    def target_variance(self, kind: Prediction, t: Tensor) -> Tensor:
+        """The variance of a kind's target, were both ends independent and of unit variance; infinite where it is."""
+
 
 def ends_of(noise: Tensor, data: Tensor, t: Time) -> Tensor:
     """The time of a point between two ends, which must fit each other."""
@@ -163,6 +167,12 @@ class GaussianPath(Path):
     def is_bounded(self, kind: Prediction, t: Tensor) -> Tensor:
         """Where its row is finite."""
         return kind.is_bounded(self.schedule.at(t))
+
+    def target_variance(self, kind: Prediction, t: Tensor) -> Tensor:
+        """(a^2 + b^2) / scale^2 of its row."""
+        c = self.schedule.at(t)
+        a, b = kind.row(c)
+        return (a**2 + b**2) / kind.scale(c) ** 2
 
     @property
     def start_scale(self) -> float:

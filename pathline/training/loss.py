@@ -24,7 +24,7 @@ from pathline.tensors import mean_per_sample, meet
 from pathline.training.times import Times, UniformTimes
 from pathline.training.weights import UnitWeight, Weight
 
-NOISE_STREAM, TIME_STREAM, DROP_STREAM = 2, 3, 4
+NOISE_STREAM, TIME_STREAM, DROP_STREAM, BRIDGE_STREAM = 2, 3, 4, 10
 
 
 class MatchingLoss(nn.Module):
@@ -37,10 +37,14 @@ class MatchingLoss(nn.Module):
         weight: How much an error counts.
         drop: The share of labels replaced by the null condition in training, so that guidance can be used.
         seed: Of the noise, times and drops: those of training sample i depend on (seed, i) only.
+        source: Samples that the path begins at, of shape `(samples, *shape)`, drawn at random; noise unless given. A
+            bridge needs it.
 
     Raises:
-        ValueError: If `drop` is not a probability.
+        ValueError: If `drop` is not a probability, or a bridge has no source.
     """
+
+    source: Tensor | None
 
     def __init__(
         self,
@@ -50,8 +54,13 @@ class MatchingLoss(nn.Module):
         weight: Weight | None = None,
         drop: float = 0.0,
         seed: int = 0,
+        source: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if source is None and not field.path.is_gaussian:
+            raise ValueError(f"source must be given for {field.path}: the samples that it begins at")
+        if source is not None and field.path.is_gaussian:
+            raise ValueError(f"source must be left out for {field.path}, which begins at noise; a BridgePath takes one")
         if not 0 <= drop < 1:
             raise ValueError(f"drop must be a share of labels from 0 to below 1, got {drop}")
         self.field = field
@@ -61,6 +70,7 @@ class MatchingLoss(nn.Module):
         self.drop = drop
         self.noise = Noise(seed)
         self.seen = 0
+        self.register_buffer("source", source, persistent=False)
 
     def forward(self, data: Tensor, y: Any = None, index: int | Tensor | None = None) -> Tensor:
         """The loss of a batch, a number.
@@ -74,14 +84,25 @@ class MatchingLoss(nn.Module):
         if index is None:
             index = self.seen
             self.seen += len(data)
-        return self.errors(self.draw(data, index), self.dropped(y, index, len(data))).mean()
+        return self.errors(self.draw(data, index, y), self.dropped(y, index, len(data))).mean()
 
-    def draw(self, data: Tensor, index: int | Tensor) -> PathPoint:
+    def draw(self, data: Tensor, index: int | Tensor, y: Any = None) -> PathPoint:
         """The points of the path that training looks at for a batch with this index."""
         pieces = self._pieces(index, len(data))
-        eps = torch.cat([noise.of(NOISE_STREAM).like(data[:count]) for noise, count in pieces])
+        begin = torch.cat([self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in pieces])
         t = torch.cat([self.times.draw(count, noise.of(TIME_STREAM), data) for noise, count in pieces])
-        return self.field.path.point(self.coupling(eps, data), data, t)
+
+        def own(x: Tensor) -> Tensor:
+            return torch.cat([noise.of(BRIDGE_STREAM).like(x[:count]) for noise, count in pieces])
+
+        return self.field.path.point(self.coupling(begin, data, y), data, t, own)
+
+    def begin(self, data: Tensor, noise: Noise, draw: int = 0) -> Tensor:
+        """Where paths to a batch of data begin: at noise, or at random samples of the source."""
+        if self.source is None:
+            return noise.like(data, draw)
+        share = noise.uniform((len(data), 1), draw, torch.float64, data.device)[:, 0]
+        return self.source[(share * len(self.source)).long()].to(data.dtype)
 
     def _pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
         """The noise of each run of samples whose numbers follow each other, and how many they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pathline.fields.field import evaluating
 from pathline.noise import Noise
-from pathline.training.loss import MatchingLoss
+from pathline.training.loss import BRIDGE_STREAM, MatchingLoss
 
 VALIDATION_STREAM = 7
 
@@ -24,8 +25,9 @@ def loss_by_time(loss: MatchingLoss, data: Tensor, y: Any = None, bins: int = 10
     found = []
     with evaluating(loss):
         for k in range(bins):
-            eps = loss.coupling(noise.like(data, draw=k), data)
+            begin = loss.coupling(loss.begin(data, noise, k), data, y)
             precise = torch.promote_types(data.dtype, torch.float32)
             t = (k + noise.uniform((len(data), 1), bins + k, precise, data.device)[:, 0]) / bins
-            found.append(loss.errors(loss.field.path.point(eps, data, t), y).mean())
+            point = loss.field.path.point(begin, data, t, partial(noise.of(BRIDGE_STREAM).like, draw=k))
+            found.append(loss.errors(point, y).mean())
     return torch.stack(found)

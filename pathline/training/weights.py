@@ -37,6 +37,18 @@ class UnitWeight(Weight):
 
 
 @dataclass(frozen=True)
+class BalancedWeight(Weight):
+    """Every target counts at unit size, however large it grows: what makes an infinite target trainable.
+
+    One over the target's mean square, were data and noise independent and of unit variance: beta^2 for a score.
+    """
+
+    def at(self, t: Tensor, path: Path, head: Prediction) -> Tensor:
+        """1 / E target^2, and 0 where that is infinite."""
+        return path.target_variance(head, t).reciprocal().to(t.dtype)
+
+
+@dataclass(frozen=True)
 class ErrorAsWeight(Weight):
     """Errors count as they would after being read as another kind, their weight capped at `most`.
 

@@ -11,6 +11,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from pathline.data.distributions import Normal
+from pathline.fields.bridge import MixtureBridgeField
 from pathline.fields.exact import MixtureField
 from pathline.fields.guidance import ClassifierFree
 from pathline.paths.path import GaussianPath
@@ -96,7 +97,12 @@ def density_follows_its_equation(head: Any, schedule: Schedule) -> Iterator[Figu
 
 
 def residual(
-    exact: MixtureField, drift: Callable[[Tensor, Tensor], Tensor], squared: float, x: Tensor, t: Tensor, rate: Tensor
+    exact: MixtureField | MixtureBridgeField,
+    drift: Callable[[Tensor, Tensor], Tensor],
+    squared: float,
+    x: Tensor,
+    t: Tensor,
+    rate: Tensor,
 ) -> float:
     """d/dt log p + div f + f . s - sigma^2/2 (div s + |s|^2), over the sum of the sizes of its terms."""
     from pathline.verify.paths import divergence_of
