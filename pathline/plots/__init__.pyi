@@ -7,7 +7,10 @@ from .animation import save_animation as save_animation
 from .animation import save_gif as save_gif
 from .animation import save_webp as save_webp
 from .axes import COLOURS as COLOURS
+from .axes import COMPUTED as COMPUTED
+from .axes import EXACT as EXACT
 from .axes import INK as INK
+from .axes import key as key
 from .axes import label as label
 from .axes import new_axes as new_axes
 from .axes import panels as panels

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from pathline.plots.axes import COMPUTED, checked, demo_path, new_axes, plane
+from pathline.plots.axes import COMPUTED, INK, checked, demo_path, new_axes, plane
 from pathline.plots.densities import density
 from pathline.plots.fields import arrows
 from pathline.plots.scatter import scatter
@@ -137,7 +137,7 @@ def film_of_fields(
 
     Args:
         times: Of shape (k,).
-        points: Where the arrows begin, of shape (n, 2).
+        points: The middle of each arrow, of shape (n, 2).
         vectors: At each time and point, of shape (k, n, 2).
         reach: Half the side of the window.
         grid: Points of shape (m, 2) that fill a rectangle.
@@ -168,7 +168,8 @@ def _film(times: NDArray[Any], reach: float, draw: Callable[[int, Axes], object]
         plane(ax, reach)
         share = (t - times[0]) / (np.ptp(times) or 1.0)
         ax.plot([0, share], [0, 0], color=COMPUTED, lw=5, solid_capstyle="butt", transform=ax.transAxes, zorder=9)
-        ax.text(0.03, 0.95, f"$t = {t:.2f}$", transform=ax.transAxes, va="top", fontsize=12, math_fontfamily="cm")
+        corner: Any = {"transform": ax.transAxes, "va": "top", "color": INK, "fontsize": 12, "math_fontfamily": "cm"}
+        ax.text(0.03, 0.96, f"$t = {t:.2f}$", **corner)
         frames.append(frame_of(ax))
     return frames
 

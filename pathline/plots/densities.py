@@ -128,6 +128,7 @@ def curve(
     x = checked("grid", grid, "m")
     p = checked("values", values, len(x))
     ax = new_axes(5.0, 3.2) if ax is None else ax
+    (ax.set_ylim if is_sideways else ax.set_xlim)(x[0], x[-1])
     ax.plot(*((p, x) if is_sideways else (x, p)), color=EXACT, lw=1.8, label=name or None, zorder=3)
     return ax
 

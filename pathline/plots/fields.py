@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pathline.plots.axes import INK, checked, demo_path, label, new_axes, panels, plane, save
 from pathline.plots.densities import density, lattice, row_of
 
-LONGEST = 1.15  # of the distance between points: long enough to read, too short to hide the next
+LONGEST = 1.0  # of the distance between points: long enough to read, too short to reach the next
 
 
 def arrows(
@@ -20,7 +21,7 @@ def arrows(
     """Arrows of shape (n, 2) at points of shape (n, 2).
 
     Args:
-        points: Where the arrows begin; any points will do.
+        points: The middle of each arrow; any points will do.
         vectors: Where they go.
         ax: Where to draw; new axes if left out.
         unit: The length of a vector that is drawn as long as the mean distance between points; chosen so that nearly
@@ -38,13 +39,27 @@ def arrows(
     if not unit > 0:
         raise ValueError(f"unit must be positive, got {unit}; it is the length of a vector that is drawn in full")
     ax = new_axes(4.6, 4.4) if ax is None else ax
-    width, height = np.ptp(points, axis=0)
-    spacing = np.sqrt(width * height / len(points)) or 1.0
+    spacing = _spacing(points)
     ax.quiver(
-        *points.T, *vectors.T, color=color, angles="xy", scale_units="xy", scale=unit / spacing, width=0.005, zorder=3
+        *points.T,
+        *vectors.T,
+        color=color,
+        angles="xy",
+        scale_units="xy",
+        pivot="mid",
+        scale=unit / spacing,
+        width=0.005,
+        zorder=3,
     )
     ax.set_aspect("equal")
     return ax
+
+
+def _spacing(points: NDArray[Any]) -> float:
+    """The mean distance between neighbours, as if they filled their rectangle evenly."""
+    width, height = np.ptp(points, axis=0)
+    # a lattice of a x b points has (a - 1)(b - 1) cells, which is (sqrt(n) - 1)^2 where it is square
+    return float(np.sqrt(width * height) / max(np.sqrt(len(points)) - 1, 1)) or 1.0
 
 
 def streamlines(grid: ArrayLike, vectors: ArrayLike, ax: Axes | None = None, *, color: str = INK) -> Axes:
@@ -74,7 +89,7 @@ def fields_at(
 
     Args:
         times: Of shape (k,).
-        points: Where the arrows begin, of shape (n, 2).
+        points: The middle of each arrow, of shape (n, 2).
         vectors: At each time and point, of shape (k, n, 2).
         axes: One for each time; a row of new ones if left out.
         grid: Points of shape (m, 2) that fill a rectangle.

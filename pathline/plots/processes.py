@@ -35,7 +35,7 @@ def fan(
     if not (spread >= 0).all():
         raise ValueError(f"spread must be 0 or more, got {spread.min():g}; it is a standard deviation")
     ax = new_axes(5.4, 3.4) if ax is None else ax
-    for reach, depth in ((2, 0.2), (1, 0.4)):
+    for reach, depth in ((2, 0.25), (1, 0.5)):
         low, high = mean - reach * spread, mean + reach * spread
         ax.fill_between(times, low, high, color=WARM(depth), lw=0, label=rf"mean $\pm$ {reach} sd")
     ax.plot(times, paths, color=COMPUTED, lw=0.6, alpha=0.55)

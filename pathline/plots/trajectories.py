@@ -32,9 +32,9 @@ def trajectories(
     ax.add_collection(LineCollection(list(states.swapaxes(0, 1)), colors=color, lw=0.8, alpha=0.6))
     first, last = states[0], states[-1]
     ax.scatter(
-        first[:, 0], first[:, 1], s=14, facecolors="white", edgecolors=INK, lw=0.8, zorder=3, label=ends[0] or None
+        first[:, 0], first[:, 1], s=11, facecolors="white", edgecolors=INK, lw=0.8, zorder=3, label=ends[0] or None
     )
-    ax.scatter(last[:, 0], last[:, 1], s=14, color=INK, lw=0, zorder=4, label=ends[1] or None)
+    ax.scatter(last[:, 0], last[:, 1], s=11, color=INK, lw=0, zorder=4, label=ends[1] or None)
     ax.autoscale_view()
     ax.set_aspect("equal")
     return key(ax, loc="upper right") if any(ends) else ax
