@@ -11,7 +11,7 @@ means, variance, y = 1.1 * torch.stack((angle.cos(), angle.sin()), 1), torch.ful
 everything, one = pl.GaussianMixture(means, variance), pl.GaussianMixture(means[[y]], variance[[y]])
 path = pl.GaussianPath(pl.LinearSchedule())
 free, conditional = pl.MixtureField(everything, path), pl.MixtureField(one, path)
-line = torch.linspace(-3.0, 3.0, 121)
+line = torch.linspace(-3.3, 3.3, 121)
 grid = torch.cartesian_prod(line, line)
 
 scales = (0.0, 1.0, 2.0, 4.0)
@@ -23,6 +23,6 @@ for w, ax in zip(scales, axes, strict=True):
     for k, color in enumerate(pl.plots.COLOURS[1:4]):
         own = pl.Normal(means[k], variance[k]).log_prob(grid).exp()
         pl.plots.contours(grid, own, ax, color=color)
-    pl.plots.plane(ax, 3.0)
+    pl.plots.plane(ax, 3.3)
 
 pl.plots.save(axes[0], sys.argv[1] if sys.argv[1:] else "docs/gallery/guidance.png", dpi=110, colours=256)

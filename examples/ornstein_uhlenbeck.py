@@ -6,7 +6,7 @@ import torch
 
 import pathline as pl
 
-times, x = torch.linspace(0, 6, 601), torch.linspace(-3.2, 3.6, 201)
+times, x = torch.linspace(0, 6, 601), torch.linspace(-3.8, 3.8, 201)
 start = torch.full((4000, 1), 3.0)
 axes = pl.plots.panels(6, width=1.7, height=3.0, width_ratios=(3, 1) * 3, sharey=True)
 for k, sigma in enumerate((0.25, 0.6, 1.2)):

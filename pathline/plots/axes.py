@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -108,8 +108,20 @@ def save(ax: Axes, path: str | Path, dpi: int = 130, *, colours: int | None = No
         return
     whole = BytesIO()
     figure.savefig(whole, dpi=dpi, format="png")
-    picture = Image.open(whole).convert("RGB")
-    picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+    _with_palette(Image.open(whole).convert("RGB"), colours).save(path, optimize=True)
+
+
+def _with_palette(picture: Image.Image, colours: int) -> Image.Image:
+    """The picture in few colours, ours and white among them: a median cut alone would blend the rare ones away."""
+    ours = np.rint([to_rgb(colour) for colour in ("white", INK, FAINT, *COLOURS)] * np.array(255.0))
+    cut = picture.quantize(max(2, colours - len(ours))).getpalette() or []
+    palette = np.concatenate((ours, np.reshape(cut, (-1, 3))))[:colours]
+    codes, place = np.unique(np.asarray(picture) @ [1 << 16, 1 << 8, 1], return_inverse=True)
+    found = np.stack((codes >> 16, codes >> 8 & 255, codes & 255), 1)
+    nearest = ((palette**2).sum(1) - 2 * found @ palette.T).argmin(1)  # Pillow's own search is too coarse for white
+    few = Image.fromarray(nearest[place].reshape(picture.height, picture.width).astype(np.uint8), "P")
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    return few
 
 
 def checked(name: str, value: ArrayLike, *shape: int | str, hint: str = "") -> NDArray[Any]:

@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from pathline.plots.axes import INK, checked, demo_path, label, new_axes, panels, plane, save
 from pathline.plots.densities import density, lattice, row_of
 
-LONGEST = 1.0  # of the distance between points: long enough to read, too short to reach the next
-
 
 def arrows(
     points: ArrayLike, vectors: ArrayLike, ax: Axes | None = None, *, unit: float | None = None, color: str = INK
@@ -24,8 +22,8 @@ def arrows(
         points: The middle of each arrow; any points will do.
         vectors: Where they go.
         ax: Where to draw; new axes if left out.
-        unit: The length of a vector that is drawn as long as the mean distance between points; chosen so that nearly
-            all arrows stay within that distance if left out. Pass one number to compare panels.
+        unit: The length of a vector that is drawn as long as the distance between points; that of the longest if left
+            out. Pass one number to compare panels.
         color: Of the arrows.
 
     Raises:
@@ -35,7 +33,7 @@ def arrows(
     vectors = checked("vectors", vectors, len(points), 2)
     length = np.linalg.norm(vectors, axis=1)
     if unit is None:
-        unit = float(np.quantile(length, 0.98)) / LONGEST or 1.0
+        unit = float(length.max(initial=0)) or 1.0
     if not unit > 0:
         raise ValueError(f"unit must be positive, got {unit}; it is the length of a vector that is drawn in full")
     ax = new_axes(4.6, 4.4) if ax is None else ax

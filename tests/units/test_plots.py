@@ -17,7 +17,7 @@ from PIL import Image
 import pathline as pl
 from pathline import plots
 from pathline.plots.animation import enlarged, frame_of, save_animation, save_gif, save_webp
-from pathline.plots.axes import COMPUTED, EXACT, checked, demo_path, label, new_axes, panels, plane, save
+from pathline.plots.axes import COMPUTED, EXACT, INK, checked, demo_path, label, new_axes, panels, plane, save
 from pathline.plots.images import image_grid, strip, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
@@ -302,11 +302,13 @@ def test_a_frame_is_the_saved_picture(tmp_path):
 
 
 def test_few_colours_take_less_room_and_look_the_same(tmp_path):
-    ax = scatter(random(300, 2), grid=GRID, density=normal(GRID))
+    ax = scatter(random(300, 2), title="a title in ink", grid=GRID, density=normal(GRID))
     save(ax, tmp_path / "whole.png")
     save(ax, tmp_path / "few.png", colours=256)
     whole, few = (Image.open(tmp_path / name) for name in ("whole.png", "few.png"))
     assert len(few.getcolors()) <= 256 < len(whole.convert("RGB").getcolors(1 << 20))
+    kept = {colour for _, colour in few.convert("RGB").getcolors()}
+    assert {(255, 255, 255), tuple(round(255 * share) for share in to_rgb(INK))} <= kept  # and not almost white
     assert (tmp_path / "few.png").stat().st_size < 0.6 * (tmp_path / "whole.png").stat().st_size
     assert np.abs(np.asarray(whole.convert("RGB"), float) - np.asarray(few.convert("RGB"), float)).mean() < 4
 
