@@ -6,9 +6,16 @@ from .config import load_config as load_config
 from .data.distributions import Distribution as Distribution
 from .data.distributions import GaussianMixture as GaussianMixture
 from .data.distributions import Normal as Normal
+from .data.files import FileSource as FileSource
 from .data.source import Normalisation as Normalisation
 from .data.source import Samples as Samples
 from .data.source import Source as Source
+from .data.toys import Checkerboard as Checkerboard
+from .data.toys import Moons as Moons
+from .data.toys import Pinwheel as Pinwheel
+from .data.toys import Rings as Rings
+from .data.toys import Spiral as Spiral
+from .data.toys import ToySource as ToySource
 from .fields.exact import MixtureField as MixtureField
 from .fields.field import Field as Field
 from .fields.guidance import ClassifierFree as ClassifierFree

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from pathline.data.distributions import Distribution
+from pathline.data.files import SUFFIXES, FileSource
 from pathline.data.source import Samples, Source
+from pathline.data.toys import ToySource
 from pathline.fields.network import NetworkField
 from pathline.networks.mlp import MLP
 from pathline.networks.unet import UNet
@@ -20,7 +23,7 @@ from pathline.paths.couplings import Coupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import Prediction
 from pathline.paths.schedules import Schedule
-from pathline.specs import build, did_you_mean
+from pathline.specs import build, catalogue, did_you_mean
 from pathline.training.loss import MatchingLoss
 from pathline.training.times import Times
 from pathline.training.weights import Weight
@@ -33,7 +36,9 @@ class Config:
     """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
 
     data: str = "digits"
-    """The data set: digits, moons."""
+    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel), or a .csv, .npy or .npz file."""
+    label: str = ""
+    """The column of a .csv that holds the class, by its name, or by its number if the file has no header."""
     held_out: float = 0.2
     """The share of the data that is held out for validation."""
     schedule: str = "linear"
@@ -103,9 +108,29 @@ class Config:
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
 
+    def source(self) -> Source:
+        """Where the data comes from.
+
+        Raises:
+            ValueError: If it names neither a data set nor a file of a known kind.
+        """
+        if not self.data:
+            raise ValueError(f"data must be named, such as --data FILE, which ends in {', '.join(SUFFIXES)}")
+        name, sources, toys = self.data.partition(":")[0], catalogue(Source), catalogue(Distribution)
+        if name not in sources and Path(self.data).suffix.lower() in SUFFIXES:
+            return FileSource(self.data, self.label)
+        if self.label:
+            raise ValueError(f"label names a column of a .csv, got {self.label!r} for {self.data}")
+        if name in sources:
+            return build(Source, self.data)
+        if name in toys:
+            return ToySource(self.data)
+        known = did_you_mean(self.data, [*sources, *toys])
+        raise ValueError(f"unknown data {self.data!r}{known}, or a file ending in {', '.join(SUFFIXES)}")
+
     def load(self) -> Samples:
         """The data, without its labels unless they are used."""
-        samples = build(Source, self.data).load()
+        samples = self.source().load()
         return samples if self.is_conditional else replace(samples, y=None, classes=())
 
     def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
@@ -142,10 +167,16 @@ class Config:
         )
 
     def _network(self, shape: tuple[int, ...], classes: int | None, heads: int) -> nn.Module:
-        if (len(shape) == 3) != (self.network == "unet"):
+        fits = {1: "mlp", 3: "unet"}.get(len(shape))
+        if fits is None:
+            raise ValueError(
+                f"no network is for samples of shape {shape}, which {self.data} has; save them as vectors, with "
+                "x.reshape(len(x), -1), or as images of shape (channels, height, width)"
+            )
+        if self.network != fits:
             raise ValueError(
                 f"network {self.network!r} is for {NETWORKS[self.network]}, but {self.data} has samples of shape "
-                f"{shape}; use {'unet' if len(shape) == 3 else 'mlp'!r}"
+                f"{shape}; use {fits!r}"
             )
         if self.network == "unet":
             factor = 2 ** (self.depth - 1)

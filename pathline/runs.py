@@ -32,6 +32,7 @@ class Run:
         shape: The shape of a sample.
         classes: The names of the classes, if any.
         normalisation: Between the units of the data and the model's.
+        columns: The names of a vector's entries, if any.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Run:
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     normalisation: Normalisation
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, folder: Path, config: Config, samples: Samples, has_consent: bool = False) -> Run:
@@ -62,8 +64,8 @@ class Run:
             cls.open(folder)  # refuses to replace what is no run
             for part in (folder / name for name in PARTS):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-        run = cls(folder, config, samples.shape, samples.classes, samples.normalisation)
-        about = {"shape": run.shape, "classes": run.classes, "normalisation": asdict(run.normalisation)}
+        run = cls(folder, config, samples.shape, samples.classes, samples.units, samples.columns)
+        about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
         try:
             run.samples_folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.json").write_text(json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
@@ -84,13 +86,12 @@ class Run:
         try:
             values = json.loads(path.read_bytes())
             about = values.pop("samples")
-            normalisation = Normalisation(
-                float(about["normalisation"]["shift"]), float(about["normalisation"]["scale"])
-            )
-            shape, classes = tuple(int(size) for size in about["shape"]), tuple(str(name) for name in about["classes"])
+            units = Normalisation(*(_numbers(about["normalisation"][name]) for name in ("shift", "scale")))
+            shape = tuple(int(size) for size in about["shape"])
+            classes, columns = (tuple(map(str, names)) for names in (about["classes"], about.get("columns", [])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
-        return cls(folder, config_from(values, path), shape, classes, normalisation)
+        return cls(folder, config_from(values, path), shape, classes, units, columns)
 
     @property
     def samples_folder(self) -> Path:
@@ -140,6 +141,10 @@ class Run:
         found = self.checkpoint(step)
         checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
+
+
+def _numbers(value: Any) -> float | tuple[float, ...]:
+    return tuple(float(number) for number in value) if isinstance(value, list) else float(value)
 
 
 def guided(field: NetworkField, y: Any, w: float = 1.0) -> Field:

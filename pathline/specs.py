@@ -1,7 +1,8 @@
 """Strings and JSON turn into objects here, and nowhere else: `"polynomial:3"` is `PolynomialSchedule(3)`.
 
 A class is named by itself, less the family's name (`CosineSchedule` is `cosine` among schedules); a value by its
-UPPER_CASE constant (`HEUN` is `heun` among solvers). So a new one is known here the moment it is written.
+UPPER_CASE constant (`HEUN` is `heun` among solvers); another way to make one by its class method
+(`GaussianMixture.symmetric` is `symmetric` among distributions). So a new one is known here the moment it is written.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
 
-def catalogue(family: type[T]) -> dict[str, type[T] | T]:
-    """Every concrete class and every constant of a family, by name: those in the package that defines it."""
+def catalogue(family: type[T]) -> dict[str, Callable[..., T] | T]:
+    """Every concrete class, class method and constant of a family, by name: those in the package that defines it."""
     package = importlib.import_module(family.__module__.rpartition(".")[0])
-    found: dict[str, type[T] | T] = {}
+    found: dict[str, Callable[..., T] | T] = {}
     for info in pkgutil.iter_modules(package.__path__):
         for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
             if isinstance(value, family) and name.isupper():
@@ -29,6 +30,8 @@ def catalogue(family: type[T]) -> dict[str, type[T] | T]:
                 found.pop(_name(type(value), family), None)  # a class with constants is chosen by them
             elif inspect.isclass(value) and issubclass(value, family) and _is_member(value):
                 found[_name(value, family)] = value
+                made = [method for method, kind in vars(value).items() if isinstance(kind, classmethod)]
+                found |= {method.replace("_", "-"): getattr(value, method) for method in made}
     return dict(sorted(found.items()))
 
 
@@ -43,14 +46,15 @@ def build(family: type[T], spec: str | dict[str, Any]) -> T:
     if name not in known:
         raise ValueError(f"unknown {_words(family)} {name!r}{did_you_mean(name, known)}")
     made = known[name]
-    if not inspect.isclass(made):
+    if isinstance(made, family):
         if arguments:
             raise ValueError(f"{_words(family)} {name!r} takes no arguments, got {arguments}")
         return made
+    make = cast("Callable[..., T]", made)
     try:
-        return cast("T", made(*arguments) if isinstance(arguments, list) else made(**arguments))
+        return make(*arguments) if isinstance(arguments, list) else make(**arguments)
     except TypeError as error:
-        takes = ", ".join(inspect.signature(made).parameters)
+        takes = ", ".join(inspect.signature(make).parameters)
         raise ValueError(f"{_words(family)} {name!r} takes ({takes}), got {arguments or 'nothing'}") from error
 
 

@@ -40,8 +40,9 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
     real = held_out.take(slice(MOST))
     shape = (len(real.x), *run.shape)
     made = sample(field if real.y is None else guided(field, real.y), shape, sampler, STEPS, seed=2)
-    raw = run.normalisation.back(made)
-    scale = float(training.x.max() - training.x.min())
+    seen, kept = run.normalisation.into(training.x), run.normalisation.into(real.x)
+    span = float(seen.max() - seen.min()) if training.is_image else 1.0
+    unit = "the data's range" if training.is_image else "the model, in which the data has standard deviation 1"
     last = [line for line in run.metrics() if "held_out_loss" in line][-1]
     about = {
         "data": training.title,
@@ -53,13 +54,16 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
     }
     figures = {
         f"held-out matching loss at step {last['step']}": f"{last['held_out_loss']:.4f}",
-        f"squared energy distance of {len(raw)} samples to held-out data, in units of the data's range": (
-            f"{energy_distance(raw / scale, real.x / scale):.4f}"
-        ),
-        "distance to the nearest training sample, over that of held-out data (1: as new as real data)": (
-            f"{memorisation_ratio(raw, training.x, real.x):.2f}"
-        ),
     }
+    if len(real.x) > 1:
+        figures |= {
+            f"squared energy distance of {len(made)} samples to held-out data, in units of {unit}": (
+                f"{energy_distance(made / span, kept / span):.4f}"
+            ),
+            "distance to the nearest training sample, over that of held-out data (1: as new as real data)": (
+                f"{memorisation_ratio(made, seen, kept):.2f}"
+            ),
+        }
     text = CARD.format(
         name=run.folder.name,
         kind="class-conditional model" if run.classes else "model",

@@ -26,6 +26,8 @@ def main(argv: list[str]) -> int:
     run = Run.open(tyro.cli(Arguments, prog="pathline info", args=argv).run)
     table = Table(title=str(run.folder), show_header=False, title_justify="left")
     table.add_row("samples", f"shape {run.shape}, {len(run.classes)} classes" if run.classes else f"shape {run.shape}")
+    if run.columns:
+        table.add_row("columns", ", ".join(run.columns))
     table.add_row("weights", f"{sum(p.numel() for p in run.field().parameters()):,}")
     for step in checkpoint.steps_of(run.folder):
         table.add_row(f"checkpoint {step}", f"whole, {len(checkpoint.load(run.folder, step).model)} tensors")

@@ -7,23 +7,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
-from pathline.plots.axes import new_axes, save
+from pathline.plots.axes import label, new_axes, save
 from pathline.plots.images import image_grid, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
 from pathline.runs import Run, guided
-from pathline.sampling.sample import sample, start
+from pathline.sampling.sample import sample, start_of
 from pathline.sampling.samplers import default_sampler
 
 COLUMNS = 10
 STEPS = 30
 POINTS = 2000
+NAMED = 12  # classes that a legend has room for
 
 
 def draw_all(run: Run, training: Samples) -> None:
@@ -32,7 +34,7 @@ def draw_all(run: Run, training: Samples) -> None:
     w = run.config.guidance if run.config.drop else 1.0  # without a trained null class there is nothing to guide by
     low, high = float(training.x.min()), float(training.x.max())
     draw_grid(run, sample_classes(run, field, w), w, low, high, run.samples_folder / "grid.png")
-    draw_animation(run, field, w, low, high)
+    draw_animation(run, field, w, *((low, high) if training.is_image else window(training)))
     draw_loss(run)
 
 
@@ -56,17 +58,17 @@ def draw_grid(run: Run, x: Tensor, w: float, low: float, high: float, path: Path
         title = f"{run.config.data}, guidance {w:g}" if run.classes else run.config.data
         save(image_grid((x.numpy() - low) / (high - low), COLUMNS, run.classes, title), path)
     else:
-        save(scatter(plane(x), labels(run, len(x)).numpy() if run.classes else None, run.classes), path)
+        save(points(run, x, labels(run, len(x)) if run.classes else None), path)
 
 
-def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> None:
+def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     """The samples on their way from noise to data."""
     count = 8 * len(run.classes) if run.classes and len(run.shape) == 3 else 80 if len(run.shape) == 3 else 1000
     y = labels(run, count)
     target: Field = guided(field, y, w) if run.classes else field
     sampler = default_sampler()
     noise = Noise(1)
-    x = start(target, (count, *run.shape), noise)
+    x = start_of(target, (count, *run.shape), noise)
     with torch.no_grad():
         states = [
             run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=30), noise)
@@ -74,20 +76,41 @@ def draw_animation(run: Run, field: Any, w: float, low: float, high: float) -> N
     save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 
 
-def _frame(run: Run, x: Tensor, y: Tensor, low: float, high: float) -> Any:
+def _frame(run: Run, x: Tensor, y: Tensor, low: Any, high: Any) -> Any:
     if len(run.shape) == 3:
         sheet = tile((x.numpy() - low) / (high - low), columns=8 if run.classes else 10, paper=0.0)
         return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
-    ax = scatter(plane(x), y.numpy() if run.classes else None, ax=new_axes(3.4, 3.4))
-    reach = 1.3 * max(abs(low), abs(high))
-    ax.set_xlim(-reach, reach)
-    ax.set_ylim(-reach, reach)
+    ax = points(run, x, y if run.classes else None, has_key=False, ax=new_axes(3.4, 3.4))
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return frame_of(ax)
+
+
+def points(run: Run, x: Tensor, y: Tensor | None, has_key: bool = True, ax: Axes | None = None) -> Axes:
+    """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
+    names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
+    ax = scatter(plane(x), None if y is None else y.numpy(), names, ax=ax)
+    if run.columns:
+        ax.set_aspect("auto")
+        label(ax, x=plain(run.columns[0]), y=plain(run.columns[1]) if len(run.columns) > 1 else "")
+    return ax
+
+
+def plain(name: str) -> str:
+    """A name that is drawn as it stands: a dollar is no formula."""
+    return name.replace("$", r"\$")
 
 
 def plane(x: Tensor) -> Any:
     """The first two coordinates."""
     return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
+
+
+def window(training: Samples) -> tuple[Any, Any]:
+    """Two corners that hold the data and most of the noise; a square, unless its sides have units of their own."""
+    low, high = plane(training.x).min(0), plane(training.x).max(0)
+    reach = 1.3 * (high - low) / 2
+    reach = np.where(reach > 0, reach, 1.0) if training.columns else np.full(2, reach.max() or 1.0)
+    return (low + high) / 2 - reach, (low + high) / 2 + reach
 
 
 def draw_loss(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from pathline.cli.pictures import plane
+from pathline.cli.pictures import points
 from pathline.fields.field import Field
 from pathline.plots.axes import save
 from pathline.plots.images import image_grid
-from pathline.plots.scatter import scatter
 from pathline.runs import Run, guided
 from pathline.sampling.sample import STEPS, sample
 from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler, default_sampler
@@ -49,7 +49,8 @@ class Arguments:
     seed: int = 0
     """Sample i depends on the seed and i only."""
     out: Path | None = None
-    """A .png, or an .npz with x in the units of the data, and y; RUN/samples/sample.png unless given."""
+    """A .png; an .npz with x in the units of the data, and y; or a .csv of vectors, with the names of its columns and
+    classes. RUN/samples/sample.png unless given."""
 
 
 def main(argv: list[str]) -> int:
@@ -59,8 +60,10 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     run = Run.open(arguments.run)
     out = arguments.out or run.samples_folder / "sample.png"
-    if out.suffix not in (".png", ".npz"):
-        raise ValueError(f"--out must end in .png or .npz, got {out}")
+    if out.suffix not in (".png", ".npz", ".csv"):
+        raise ValueError(f"--out must end in .png, .npz or .csv, got {out}")
+    if out.suffix == ".csv" and len(run.shape) != 1:
+        raise ValueError(f"--out must end in .png or .npz for samples of shape {run.shape}, got {out}")
     sampler = sampler_of(arguments.sampler, arguments.sigma)
     field, y = _bound(run, arguments)
     x = sample(
@@ -157,8 +160,21 @@ def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
     if out.suffix == ".npz":
         arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": y.numpy()}
         np.savez(out, **arrays)  # type: ignore[arg-type]
+    elif out.suffix == ".csv":
+        _write_table(run, raw, y, out)
     elif len(run.shape) == 3:
         low, high = run.normalisation.back(torch.tensor([-1.0, 1.0])).tolist()
         save(image_grid((raw.numpy() - low) / (high - low), columns=min(10, len(raw))), out)
     else:
-        save(scatter(plane(raw), None if y is None else y.numpy(), run.classes), out)
+        save(points(run, raw, y), out)
+
+
+def _write_table(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
+    """Rows as they were trained on, the class last."""
+    header = list(run.columns or (str(i + 1) for i in range(run.shape[0])))
+    rows = raw.numpy().astype(str).tolist()  # as many digits as tell a number from its neighbours
+    if y is not None:
+        header.append(run.config.label or "class")
+        rows = [[*row, run.classes[k]] for row, k in zip(rows, y.tolist(), strict=True)]
+    with out.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pathline.cli.card import write_card
 from pathline.cli.pictures import draw_all
 from pathline.config import Config, load_config, presets
+from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.runs import Run
 from pathline.training import checkpoint
@@ -33,7 +34,7 @@ class Arguments:
 
     config: Annotated[Config, tyro.conf.OmitArgPrefixes]
     out: Path | None = None
-    """The run folder; runs/PRESET unless given."""
+    """The run folder; unless given runs/PRESET, or runs/NAME for --data NAME.csv (or .npy, .npz)."""
     overwrite: bool = False
     """Replace the run in that folder."""
     resume: Path | None = None
@@ -57,12 +58,13 @@ def main(argv: list[str]) -> int:
     console = Console(stderr=False)
     if arguments.resume is not None:
         return _resume(arguments, base, console)
-    samples = arguments.config.load()
-    held_out = samples.split(arguments.config.held_out, arguments.config.seed)
-    arguments.config.loss(arguments.config.field(samples.shape, len(samples.classes)))  # a wrong name is said here
-    out = arguments.out or Path("runs") / Path(preset or "").stem
-    run = Run.create(out, arguments.config, samples, arguments.overwrite)
-    return _train(run, held_out, console, start=None)
+    config = arguments.config
+    samples = config.load()
+    split = samples.split(config.held_out, config.seed)
+    config.loss(config.field(samples.shape, len(samples.classes)))  # a wrong name is said here
+    has_file = config.data != base.data and Path(config.data).suffix.lower() in SUFFIXES
+    out = arguments.out or Path("runs") / Path(config.data if has_file else preset or "").stem
+    return _train(Run.create(out, config, split[0], arguments.overwrite), split, console, start=None)
 
 
 def _resume(arguments: Arguments, base: Config, console: Console) -> int:
@@ -74,7 +76,13 @@ def _resume(arguments: Arguments, base: Config, console: Console) -> int:
     if start >= run.config.steps and (run.folder / "README.md").exists():
         console.print(f"{run.folder} is finished: {start} steps. Sample it with: pathline sample {run.folder}")
         return 0
-    return _train(run, run.config.load().split(run.config.held_out, run.config.seed), console, start)
+    samples = run.config.load()
+    if (samples.shape, samples.classes, samples.columns) != (run.shape, run.classes, run.columns):
+        raise ValueError(
+            f"{run.config.data} is not what {run.folder} was trained on: its shape, classes or columns differ; restore "
+            "it, or train a new run"
+        )
+    return _train(run, samples.split(run.config.held_out, run.config.seed), console, start)
 
 
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:

@@ -16,21 +16,52 @@ from torch import Tensor, nn
 
 from pathline.noise import Noise, fresh_seed
 
-DATA_STREAM, COMPONENT_STREAM = 8, 9
+DATA_STREAM, COMPONENT_STREAM, MEANS_STREAM = 8, 9, 10
 
 
 class Distribution(nn.Module, ABC):
-    """A density on vectors of size `dimension`, with exact samples."""
+    """A density on vectors, with exact samples; each of them belongs to one of its components.
+
+    Attributes:
+        dimension: The size of a vector.
+        components: How many parts it is made of.
+    """
 
     dimension: int
+    components: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its components are called."""
+        return tuple(str(k) for k in range(self.components))
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x`, of shape `(batch, dimension)`, in nats, of shape `(batch,)`."""
 
     @abstractmethod
+    def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """What a noise makes: points of shape `(count, dimension)`, and the component of each, `(count,)`."""
+
     def sample(self, count: int, seed: int | None = None) -> Tensor:
         """Samples of shape `(count, dimension)`: sample i depends on (seed, i) only."""
+        return self.sample_with_component(count, seed)[0]
+
+    def sample_with_component(self, count: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
+        """Samples, and which component each is of.
+
+        Raises:
+            ValueError: If the count is not positive.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        return self.draw(count, Noise(fresh_seed() if seed is None else seed, stream=DATA_STREAM))
+
+    def check(self, x: Tensor) -> Tensor:
+        """The same points, if they have the shape `(batch, dimension)`."""
+        if x.ndim != 2 or x.shape[1] != self.dimension:
+            raise ValueError(f"x must have shape (batch, {self.dimension}), got {tuple(x.shape)}")
+        return x
 
 
 class GaussianMixture(Distribution):
@@ -56,8 +87,10 @@ class GaussianMixture(Distribution):
         means = torch.as_tensor(means)
         means = means if means.is_floating_point() else means.to(torch.get_default_dtype())
         covariances = torch.as_tensor(covariances, dtype=means.dtype, device=means.device)
-        if means.ndim != 2:
-            raise ValueError(f"means must have shape (components, dimension), got {tuple(means.shape)}")
+        if means.ndim != 2 or not len(means):
+            raise ValueError(
+                f"means must have shape (components, dimension), with at least one, got {tuple(means.shape)}"
+            )
         k, d = means.shape
         if weights is None:
             weights = torch.ones(k)
@@ -78,7 +111,7 @@ class GaussianMixture(Distribution):
             variances = covariances.reshape(k, -1).expand(k, d)
         if not (variances > 0).all():
             raise ValueError(f"covariances must be positive definite, the least variance is {variances.min():g}")
-        self.dimension = d
+        self.dimension, self.components = d, k
         self.register_buffer("means", means)
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("variances", variances.contiguous())
@@ -91,9 +124,29 @@ class GaussianMixture(Distribution):
 
     @classmethod
     def symmetric(cls, components: int = 8, radius: float = 5.0, std: float = 1.0) -> GaussianMixture:
-        """Components evenly on a circle in the plane."""
+        """Components evenly on a circle in the plane.
+
+        Raises:
+            ValueError: If components is no whole number from 1, or a size is not positive.
+        """
+        check_counts(components=components)
+        check_sizes(radius=radius, std=std)
         angle = torch.arange(components) * (2 * math.pi / components)
         return cls(radius * torch.stack((angle.cos(), angle.sin()), 1), torch.full((components,), std**2))
+
+    @classmethod
+    def random(
+        cls, components: int = 8, dimension: int = 2, radius: float = 5.0, std: float = 0.5, seed: int = 0
+    ) -> GaussianMixture:
+        """Components anywhere in a cube from -radius to radius; the same for the same seed.
+
+        Raises:
+            ValueError: If a count is no whole number from 1, or a size is not positive.
+        """
+        check_counts(components=components, dimension=dimension)
+        check_sizes(radius=radius, std=std)
+        place = Noise(seed, stream=MEANS_STREAM).uniform((components, dimension))
+        return cls(radius * (2 * place - 1), torch.full((components,), std**2))
 
     def to_axes(self, x: Tensor) -> Tensor:
         """Vectors of shape `(batch, components, dimension)` in each component's own axes."""
@@ -105,24 +158,14 @@ class GaussianMixture(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x` in nats, of shape `(batch,)`."""
-        if x.ndim != 2 or x.shape[1] != self.dimension:
-            raise ValueError(f"x must have shape (batch, {self.dimension}), got {tuple(x.shape)}")
-        z = self.to_axes(x[:, None] - self.means)
-        return torch.logsumexp(self.weights.log() + log_normal(z, self.variances), -1)
+        z = self.to_axes(self.check(x)[:, None] - self.means)
+        return torch.logsumexp(self.weights.to(x.dtype).log() + log_normal(z, self.variances.to(x.dtype)), -1)
 
-    def sample(self, count: int, seed: int | None = None) -> Tensor:
-        """Samples of shape `(count, dimension)`."""
-        return self.sample_with_component(count, seed)[0]
-
-    def sample_with_component(self, count: int, seed: int | None = None) -> tuple[Tensor, Tensor]:
-        """Samples, and which component each is of."""
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
-        noise = Noise(fresh_seed() if seed is None else seed, stream=DATA_STREAM)
-        dtype, device = self.means.dtype, self.means.device
-        place = noise.of(COMPONENT_STREAM).uniform((count, 1), dtype=torch.float64, device=device)[:, 0]
-        k = torch.searchsorted(self.weights.double().cumsum(0), place).clamp(max=len(self.weights) - 1)
-        z = noise.normal((count, self.dimension), dtype=dtype, device=device) * self.variances[k].sqrt()
+    def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Points, and the component of each."""
+        k = choose(self.weights, count, noise)
+        z = noise.normal((count, self.dimension), dtype=self.means.dtype, device=self.means.device)
+        z = z * self.variances[k].sqrt()
         if self.axes is not None:
             z = torch.einsum("be,bde->bd", z, self.axes[k])
         return self.means[k] + z, k
@@ -148,11 +191,31 @@ class Normal(Distribution):
         """The log-density of `x` in nats, of shape `(batch,)`."""
         return self.mixture.log_prob(x)
 
-    def sample(self, count: int, seed: int | None = None) -> Tensor:
-        """Samples of shape `(count, dimension)`."""
-        return self.mixture.sample(count, seed)
+    def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Points, all of one component."""
+        return self.mixture.draw(count, noise)
+
+
+def choose(weights: Tensor, count: int, noise: Noise) -> Tensor:
+    """Components by chance, k with the chance `weights[k]`, of shape `(count,)`."""
+    place = noise.of(COMPONENT_STREAM).uniform((count, 1), dtype=torch.float64, device=weights.device)[:, 0]
+    return torch.searchsorted(weights.double().cumsum(0), place).clamp(max=len(weights) - 1)
 
 
 def log_normal(z: Tensor, variance: Tensor) -> Tensor:
     """The log-density of N(0, diag(variance)) at `z`, summed over the last dimension."""
     return -0.5 * (z**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
+
+
+def check_sizes(**sizes: float) -> None:
+    """A ValueError names the first of them that is not a positive number."""
+    for name, size in sizes.items():
+        if not 0 < size < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {size}")
+
+
+def check_counts(**counts: int) -> None:
+    """A ValueError names the first of them that is no whole number from 1."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a whole number from 1, got {count}")

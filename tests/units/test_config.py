@@ -1,25 +1,55 @@
 """Settings: from presets, files and plain values, checked one by one."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 import pathline as pl
 from pathline.config import config_from, config_from_toml, presets
+from pathline.data.digits import DigitsSource
+from pathline.data.distributions import Distribution
+from pathline.specs import catalogue
 
 pytestmark = pytest.mark.fast
 
 
-@pytest.mark.parametrize("name", ["digits", "moons"])
-def test_a_preset_builds_all_its_parts(name):
-    assert name in presets()
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_builds_all_its_parts(name, tmp_path):
     config = pl.load_config(name)
+    if not config.data:  # for a file of one's own
+        torch.manual_seed(0)
+        np.save(tmp_path / "own.npy", torch.randn(50, 3).numpy())
+        config = replace(config, data=str(tmp_path / "own.npy"))
     samples = config.load()
     loss = config.loss(config.field(samples.shape, len(samples.classes)))
-    assert loss.drop == config.drop and loss.field.path == pl.GaussianPath(pl.LinearSchedule())
+    assert loss.drop == (config.drop if samples.classes else 0.0) and loss.field.path == pl.GaussianPath(
+        pl.LinearSchedule()
+    )
+
+
+def test_every_toy_has_a_preset():
+    toys = set(catalogue(Distribution)) - {"gaussian-mixture", "normal"}  # these are no toys: they need tensors
+    assert toys | {"digits", "vectors"} == set(presets())
+    assert all(pl.load_config(name).source() == pl.ToySource(name) for name in toys)
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "source"),
+    [
+        ("digits", "", DigitsSource()),
+        ("rings:2", "", pl.ToySource("rings:2")),
+        ("toy:rings,100,3", "", pl.ToySource("rings", 100, 3)),
+        ("a/b.csv", "kind", pl.FileSource("a/b.csv", "kind")),
+        ("my.NPZ", "", pl.FileSource("my.NPZ")),
+        ("file:my.npy", "", pl.FileSource("my.npy")),
+    ],
+)
+def test_data_is_named_or_a_file(data, label, source):
+    assert pl.Config(data=data, label=label).source() == source
 
 
 def test_plain_values_go_through_json(tmp_path):

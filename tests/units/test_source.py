@@ -5,7 +5,6 @@ import torch
 
 import pathline as pl
 from pathline.data.digits import DigitsSource
-from pathline.data.toys import MoonsSource
 
 pytestmark = pytest.mark.fast
 
@@ -69,17 +68,66 @@ def test_the_digits_are_those_of_scikit_learn():
     assert digits.licence == "CC BY 4.0" and "10.24432/C50P49" in digits.source
 
 
-def test_moons_lie_on_two_half_circles():
-    moons = MoonsSource(count=400, noise=0.0).load()
-    upper, lower = moons.x[moons.y == 0], moons.x[moons.y == 1]
-    assert torch.allclose(upper.norm(dim=1), torch.ones(200), atol=1e-6) and (upper[:, 1] > -1e-6).all()
-    centre = torch.tensor([1.0, 0.5])
-    assert torch.allclose((lower - centre).norm(dim=1), torch.ones(200), atol=1e-6) and (lower[:, 1] < 0.5 + 1e-6).all()
-    inside = moons.normalisation.into(moons.x)
-    assert abs(float(inside.mean())) < 1e-5 and float(inside.std()) == pytest.approx(1, abs=1e-5)
-    assert not moons.is_image
+# ---- units
 
 
-def test_moons_are_the_same_for_the_same_seed():
-    assert torch.equal(MoonsSource(50).load().x, MoonsSource(50).load().x)
-    assert not torch.equal(MoonsSource(50).load().x, MoonsSource(50, seed=1).load().x)
+def table(x):
+    x = torch.as_tensor(x, dtype=torch.float64)
+    return pl.Samples(x, None, (), None, "a table", "none", "here", ("a", "b"))
+
+
+def test_columns_of_a_table_get_mean_0_and_standard_deviation_1():
+    raw = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1, 1e-6, 1e6]) + 7
+    units = pl.Normalisation.of(raw)
+    inside = units.into(raw)
+    assert inside.dtype == torch.float32
+    assert torch.allclose(inside.mean(0), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(inside.std(0, correction=0), torch.ones(3), atol=1e-5)
+    assert ((units.back(inside) - raw).abs() < 1e-6 * raw.std(0)).all()
+
+
+def test_a_column_of_years_survives_float32():
+    seconds = 1.7e9 + torch.arange(100).double()[:, None]  # float32 holds every 128th of these
+    units = pl.Normalisation.of(seconds)
+    assert (units.back(units.into(seconds)) - seconds).abs().max() < 1e-3
+
+
+def test_a_column_that_never_changes_is_only_shifted():
+    units = pl.Normalisation.of(torch.tensor([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]]).double())
+    assert (
+        units.scale[0] == 1
+        and units.shift[0] == pytest.approx(0.1)
+        and units.scale[1] == pytest.approx(8**0.5 / 3**0.5)
+    )
+
+
+def test_pictures_are_brought_between_minus_1_and_1_by_one_scale():
+    raw = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
+    units = pl.Normalisation.of(raw)
+    assert (units.shift, units.scale) == (47.5, 47.5)
+    assert (float(units.into(raw).min()), float(units.into(raw).max())) == (-1, 1)
+    assert pl.Normalisation.of(torch.full((2, 1, 4, 4), 3.0)) == pl.Normalisation(3.0, 1.0)
+
+
+def test_a_normalisation_is_learned_from_what_is_trained_on():
+    training, held = table(torch.arange(40.0).reshape(20, 2) ** 2).split(0.25)
+    assert training.normalisation == held.normalisation == pl.Normalisation.of(training.x)
+    assert training.normalisation != pl.Normalisation.of(torch.cat((training.x, held.x)))
+    given = samples().split(0.2)[0]
+    assert given.normalisation == pl.Normalisation(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale"),
+    [(0.0, 0.0), (float("nan"), 1.0), ((0.0, 1.0), (1.0, -1.0)), ((0.0,), (1.0, 1.0)), (0.0, (1.0,))],
+)
+def test_what_is_no_normalisation_is_refused(shift, scale):
+    with pytest.raises(ValueError, match="scale positive"):
+        pl.Normalisation(shift, scale)
+
+
+@pytest.mark.parametrize("y", [torch.arange(20), torch.arange(20) // 2, torch.tensor([0] * 19 + [1])])
+def test_classes_of_one_or_two_samples_are_split_too(y):
+    whole = pl.Samples(torch.arange(20.0)[:, None], y, tuple(map(str, range(20))), None, "", "", "")
+    training, held = whole.split(0.2)
+    assert len(held.x) == 4 and torch.equal(torch.cat((training.x, held.x)).sort(0).values, whole.x)

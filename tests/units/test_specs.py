@@ -5,7 +5,9 @@ import json
 import pytest
 
 import pathline as pl
+from pathline.data.files import FileSource
 from pathline.data.source import Source
+from pathline.data.toys import ToySource
 from pathline.paths.predictions import Prediction
 from pathline.specs import build, catalogue, did_you_mean, spec_of
 from pathline.training.weights import ErrorAsWeight
@@ -26,6 +28,8 @@ FAMILIES = (
 EXAMPLES = {  # members whose constructor needs arguments, with values unlike any default
     pl.PolynomialSchedule: pl.PolynomialSchedule(2.5),
     pl.ConstantSigma: pl.ConstantSigma(0.7),
+    FileSource: FileSource("flowers.csv", "species"),
+    ToySource: ToySource("rings:2", 300, 1),
 }
 OTHERS = [  # and values unlike the defaults of those that need none
     (pl.Schedule, pl.VariancePreservingSchedule(0.2, 10.0)),

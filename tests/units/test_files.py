@@ -1,0 +1,112 @@
+"""Data from files: what is read is what was written; what is refused is in tests/programs/test_bad_input.py."""
+
+import numpy as np
+import pytest
+import torch
+
+import pathline as pl
+
+pytestmark = pytest.mark.fast
+
+HEADED = "kind,width,height\nb,1,10.5\na,-2e-3,20\nb,3,30\n"
+X = [[1, 10.5], [-0.002, 20], [3, 30]]
+
+
+def read(tmp_path, text, label="", name="my.csv"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return pl.FileSource(str(path), label).load()
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_table_is_its_numbers_and_classes(tmp_path, mark, end, start):
+    samples = read(tmp_path, start + HEADED.replace(",", mark).replace("\n", end), "kind")
+    assert samples.x.dtype == torch.float64 and samples.x.tolist() == X
+    assert samples.y.tolist() == [1, 0, 1] and samples.classes == ("a", "b")
+    assert samples.columns == ("width", "height") and samples.normalisation is None
+    assert "my.csv" in samples.title
+
+
+def test_without_a_label_every_column_is_a_number(tmp_path):
+    samples = read(tmp_path, "width,height\n1,2\n3,4\n")
+    assert samples.x.tolist() == [[1, 2], [3, 4]] and samples.y is None and samples.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "columns", "x"),
+    [
+        ("1,2\n3,4\n", "", ("1", "2"), [[1, 2], [3, 4]]),
+        ("1,2,b\n3,4,a\n5,6,a\n", "3", ("1", "2"), [[1, 2], [3, 4], [5, 6]]),
+        ("7\n8\n", "", ("1",), [[7], [8]]),
+    ],
+    ids=["numbers", "label by number", "one column"],
+)
+def test_a_first_row_of_numbers_is_no_header(tmp_path, text, label, columns, x):
+    samples = read(tmp_path, text, label)
+    assert samples.columns == columns and samples.x.tolist() == x
+
+
+def test_quotes_blanks_and_empty_lines_are_no_matter(tmp_path):
+    text = '\n"width, cm";"height"\n\n 1 ; 2\n"3";4 \n\n'
+    samples = read(tmp_path, text)
+    assert samples.columns == ("width, cm", "height") and samples.x.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["10", "9", "10", "2"], ("2", "9", "10")),
+        (["b", "a", "10", "a"], ("10", "a", "b")),
+        (["-1", "1", "1", "-1"], ("-1", "1")),
+    ],
+)
+def test_classes_are_sorted_by_size_or_by_letters(tmp_path, words, names):
+    samples = read(tmp_path, "x,y\n" + "".join(f"{i},{word}\n" for i, word in enumerate(words)), "y")
+    assert samples.classes == names and [samples.classes[k] for k in samples.y] == words
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        ("float16", torch.float32), ("float32", torch.float32), ("float64", torch.float64), ("uint8", torch.float32),
+        ("int16", torch.float32), ("int64", torch.float64), ("bool", torch.float32), (">f8", torch.float64),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(5, 2), (5, 1, 4, 4)])
+def test_an_array_keeps_its_shape_and_its_precision(tmp_path, dtype, kept, shape):
+    x = (np.random.default_rng(0).normal(size=shape) * 9).astype(dtype)
+    np.save(tmp_path / "my.npy", x)
+    samples = pl.FileSource(str(tmp_path / "my.npy")).load()
+    assert samples.x.dtype == kept and np.array_equal(samples.x.numpy(), x.astype("float64"))
+    assert samples.y is None and samples.columns == () and samples.is_image == (len(shape) == 4)
+
+
+def test_an_npy_of_fortrans_order_and_an_upper_case_name_are_read(tmp_path):
+    x = np.asfortranarray(np.arange(6.0).reshape(3, 2))
+    np.save(tmp_path / "my.npy", x)
+    (tmp_path / "my.npy").rename(tmp_path / "MY.NPY")
+    assert pl.FileSource(str(tmp_path / "MY.NPY")).load().x.tolist() == x.tolist()
+
+
+@pytest.mark.parametrize(
+    ("y", "names", "index"),
+    [
+        (np.array([7, 3, 7, 10]), ("3", "7", "10"), [1, 0, 1, 2]),
+        (np.array([1.0, 0.0, 1.0, 2.0]), ("0", "1", "2"), [1, 0, 1, 2]),
+        (np.array(["b", "a", "b", "c"]), ("a", "b", "c"), [1, 0, 1, 2]),
+        (np.array([b"b", b"a", b"b", b"c"]), ("a", "b", "c"), [1, 0, 1, 2]),
+        (np.array([True, False, True, True]), ("False", "True"), [1, 0, 1, 1]),
+    ],
+    ids=["integers", "whole floats", "words", "bytes", "truths"],
+)
+def test_y_of_an_npz_are_classes(tmp_path, y, names, index):
+    np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
+    samples = pl.FileSource(str(tmp_path / "my.npz")).load()
+    assert samples.classes == names and samples.y.tolist() == index and samples.y.dtype == torch.long
+
+
+def test_an_npz_may_hold_x_alone(tmp_path):
+    np.savez_compressed(tmp_path / "my.npz", x=np.ones((4, 2)))
+    assert pl.FileSource(str(tmp_path / "my.npz")).load().y is None
