@@ -8,7 +8,7 @@ import pathline as pl
 
 path = pl.GaussianPath(pl.LinearSchedule())
 z, noise = torch.tensor([1.6, 1.1]), pl.Noise(0).normal((500, 2))
-line = torch.linspace(-3.2, 3.2, 161)
+line = torch.linspace(-3.2, 3.2, 121)
 grid = torch.cartesian_prod(line, line)
 
 times = (0.0, 0.2, 0.4, 0.6, 0.8)

@@ -9,7 +9,7 @@ import pathline as pl
 mixture = pl.GaussianMixture.symmetric(components=4, radius=2.2, std=0.25)
 field = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
 noise, data = pl.Noise(0).normal((120, 2)), mixture.sample(120, seed=1)
-line = torch.linspace(-3.4, 3.4, 141)
+line = torch.linspace(-3.4, 3.4, 121)
 grid = torch.cartesian_prod(line, line)
 
 sampler = pl.ODESampler()

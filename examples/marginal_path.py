@@ -11,7 +11,7 @@ means = 1.2 * (squares[squares.sum(1) % 2 == 0] - 1.5)  # the dark squares of a 
 mixture = pl.GaussianMixture(means, torch.full((8,), 0.06))
 field = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
 data, noise = mixture.sample(800, seed=0), pl.Noise(1).normal((800, 2))
-line = torch.linspace(-3.2, 3.2, 161)
+line = torch.linspace(-3.2, 3.2, 121)
 grid = torch.cartesian_prod(line, line)
 
 times = (0.0, 0.4, 0.6, 0.8, 1.0)

@@ -14,7 +14,7 @@ line = torch.linspace(-3.2, 3.2, 81)
 grid = torch.cartesian_prod(line, line)
 
 sampler = pl.ODESampler()
-times = sampler.times(field, steps=96)
+times = sampler.times(field, steps=75)
 states = torch.stack(list(sampler.walk(field, pl.Noise(0).normal((1000, 2)), times)))[::3]
 densities = torch.stack([field.log_prob(grid, t).exp() for t in times[::3]])
 

@@ -8,7 +8,7 @@ import pathline as pl
 
 mixture = pl.GaussianMixture(torch.tensor([[-1.2], [1.4]]), torch.tensor([0.06, 0.16]), torch.tensor([0.4, 0.6]))
 field = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
-start, x = pl.Noise(0).normal((5000, 1)), torch.linspace(-3, 3, 241)[:, None]
+start, x = pl.Noise(0).normal((5000, 1)), torch.linspace(-3, 3, 121)[:, None]
 
 axes = pl.plots.panels(4, 2, width=2.6, height=2.3, height_ratios=(3, 2), sharey="row")
 for sigma, top, below in zip((0.0, 0.5, 1.0, 2.0), axes[:4], axes[4:], strict=True):

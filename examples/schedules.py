@@ -13,7 +13,7 @@ schedules = {
     "square root": pl.SquareRootSchedule(),
     "variance preserving": pl.VariancePreservingSchedule(),
 }
-times, x = torch.linspace(0, 1, 201), torch.linspace(-3, 3, 241)[:, None]
+times, x = torch.linspace(0, 1, 101), torch.linspace(-3, 3, 121)[:, None]
 
 axes = pl.plots.panels(4, 2, width=2.6, height=2.1, sharey="row", sharex=True)
 for (name, schedule), top, below in zip(schedules.items(), axes[:4], axes[4:], strict=True):

@@ -101,11 +101,17 @@ def key(ax: Axes, **place: Any) -> Axes:
 
 
 def save(ax: Axes, path: str | Path, dpi: int = 130, *, colours: int | None = None) -> None:
-    """Write the figure of some axes as a picture; with at most 256 `colours`, a PNG takes a third of the room."""
+    """Write the figure of some axes as a picture; in 16 to 256 `colours`, a PNG takes a third of the room.
+
+    Raises:
+        ValueError: If there are fewer colours, or more.
+    """
     figure: Any = ax.figure
     if colours is None:
         figure.savefig(path, dpi=dpi)
         return
+    if not 16 <= colours <= 256:
+        raise ValueError(f"colours must be from 16 to 256, got {colours}; leave it out to keep all")
     whole = BytesIO()
     figure.savefig(whole, dpi=dpi, format="png")
     _with_palette(Image.open(whole).convert("RGB"), colours).save(path, optimize=True)
@@ -114,7 +120,7 @@ def save(ax: Axes, path: str | Path, dpi: int = 130, *, colours: int | None = No
 def _with_palette(picture: Image.Image, colours: int) -> Image.Image:
     """The picture in few colours, ours and white among them: a median cut alone would blend the rare ones away."""
     ours = np.rint([to_rgb(colour) for colour in ("white", INK, FAINT, *COLOURS)] * np.array(255.0))
-    cut = picture.quantize(max(2, colours - len(ours))).getpalette() or []
+    cut = picture.quantize(colours - len(ours)).getpalette() or []
     palette = np.concatenate((ours, np.reshape(cut, (-1, 3))))[:colours]
     codes, place = np.unique(np.asarray(picture) @ [1 << 16, 1 << 8, 1], return_inverse=True)
     found = np.stack((codes >> 16, codes >> 8 & 255, codes & 255), 1)

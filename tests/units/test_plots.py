@@ -118,11 +118,11 @@ def test_arrows_are_the_vectors_at_their_points():
 
 
 def test_an_arrow_of_the_unit_is_as_long_as_the_distance_between_points():
-    line = np.linspace(0, 9, 10)
+    line = np.linspace(0, 4.5, 10)
     points = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
     ax = plots.arrows(points, np.full((100, 2), [0.3, 0.0]), new_axes(6, 6), unit=0.3)
     (quiver,) = ax.collections
-    assert quiver.angles == "xy" and quiver.scale_units == "xy" and 0.3 / quiver.scale == pytest.approx(1, abs=0.01)
+    assert quiver.angles == "xy" and quiver.scale_units == "xy" and 0.3 / quiver.scale == pytest.approx(0.5)
 
 
 def test_streamlines_follow_the_field():
@@ -260,15 +260,16 @@ def test_a_film_lasts_as_long_as_it_says(tmp_path, write, name):
         assert durations == [200] * 9 + [1000] and film.info["loop"] == 0
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
-def test_a_film_keeps_its_colours(tmp_path, name):
-    frame = np.full((40, 40, 3), 255, np.uint8)
-    frame[:, :20] = np.linspace(0, 255, 20, dtype=np.uint8)[:, None]  # many shades, and one point
-    frame[30:34, 30:34] = np.rint(255 * np.array(to_rgb(COMPUTED))).astype(np.uint8)
-    save_animation([frame, frame[::-1]], tmp_path / name)
+@pytest.mark.parametrize(("name", "error"), [("a.gif", 2), ("a.webp", 20)])  # WebP keeps less of thin things
+def test_a_film_keeps_its_colours(tmp_path, name, error):
+    frames = plots.film_of_samples([0, 1], random(2, 40, 2), 3.0, grid=GRID, densities=[normal(GRID)] * 2)
+    save_animation(frames, tmp_path / name)
+    blue = np.rint(255 * np.array(to_rgb(COMPUTED)))  # of the bar that fills below, which is small
     with Image.open(tmp_path / name) as film:
-        found = np.asarray(film.convert("RGB"))[32, 32].astype(int)
-    assert np.abs(found - frame[32, 32]).max() < 24
+        film.seek(1)
+        found = np.asarray(film.convert("RGB"), float)
+    bar = (frames[1] == blue).all(-1)
+    assert bar.sum() > 300 and np.abs(found[bar] - blue).mean() < error
 
 
 def test_samples_are_seen_where_they_are_at_each_time():
@@ -302,7 +303,8 @@ def test_a_frame_is_the_saved_picture(tmp_path):
 
 
 def test_few_colours_take_less_room_and_look_the_same(tmp_path):
-    ax = scatter(random(300, 2), title="a title in ink", grid=GRID, density=normal(GRID))
+    ax = scatter(random(900, 2), np.arange(900) % 9, title="in ink", grid=GRID, density=normal(GRID))
+    frame_of(ax)  # the layout settles with the first drawing
     save(ax, tmp_path / "whole.png")
     save(ax, tmp_path / "few.png", colours=256)
     whole, few = (Image.open(tmp_path / name) for name in ("whole.png", "few.png"))
@@ -310,7 +312,7 @@ def test_few_colours_take_less_room_and_look_the_same(tmp_path):
     kept = {colour for _, colour in few.convert("RGB").getcolors()}
     assert {(255, 255, 255), tuple(round(255 * share) for share in to_rgb(INK))} <= kept  # and not almost white
     assert (tmp_path / "few.png").stat().st_size < 0.6 * (tmp_path / "whole.png").stat().st_size
-    assert np.abs(np.asarray(whole.convert("RGB"), float) - np.asarray(few.convert("RGB"), float)).mean() < 4
+    assert np.abs(np.asarray(whole.convert("RGB"), float) - np.asarray(few.convert("RGB"), float)).mean() < 0.6
 
 
 # ---- axes
@@ -405,6 +407,7 @@ REFUSALS = {
     "a strip of one time": (lambda: strip([0], np.zeros((2, 1, 1, 8, 8))), r"states must have shape \(1, n, chan"),
     "a loss too few": (lambda: loss([1, 2], [1.0]), r"training must have shape \(2,\), got \(1,\)"),
     "a window of nothing": (lambda: plane(new_axes(), 0), "reach must be positive, got 0"),
+    "too many colours": (lambda: save(new_axes(), "a.png", colours=300), "colours must be from 16 to 256, got 300"),
     "no panel": (lambda: panels(0), "columns and rows must be at least 1, got 0 and 1"),
     "a film of nothing": (lambda: save_animation([], "a.gif"), "frames must be at least one"),
     "frames of two sizes": (lambda: save_webp([np.zeros((2, 2, 3)), np.zeros((3, 2, 3))], "a.webp"), "of one shape"),
