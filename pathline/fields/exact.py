@@ -73,6 +73,18 @@ class MixtureField(Field):
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
         return torch.logsumexp(self._joint(x, on_path(time_of(x, t)))[0], -1)
 
+    def posterior_variance(self, x: Tensor, t: Time) -> Tensor:
+        """The variance of the data given x_t = x, summed over its numbers, of shape `(batch,)`.
+
+        sum_k r_k (|mean_k(x) - data(x)|^2 + tr V_k),   V_k = C_k - alpha^2 C_k S_k^-1 C_k
+        """
+        joint, z, s, alpha = self._joint(x, on_path(time_of(x, t)))
+        r, variances = joint.softmax(-1), self.mixture.variances.to(x.dtype)
+        means = self.mixture.means.to(x.dtype) + self.mixture.from_axes(alpha * variances * z / s)
+        mean = (r[..., None] * means).sum(1, keepdim=True)
+        left = (variances - (alpha * variances) ** 2 / s).sum(-1)
+        return (r * (((means - mean) ** 2).sum(-1) + left)).sum(1)
+
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log w_k N(x; alpha mean_k, S_k) of shape (batch, k), then z = x - alpha mean_k, S_k and alpha in its axes."""
         flat = x.flatten(1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pathline.data.distributions import Normal
 from pathline.fields.bridge import MixtureBridgeField
+from pathline.fields.empirical import EmpiricalField
 from pathline.fields.exact import MixtureField
 from pathline.fields.guidance import ClassifierFree
 from pathline.paths.path import GaussianPath
@@ -97,7 +98,7 @@ def density_follows_its_equation(head: Any, schedule: Schedule) -> Iterator[Figu
 
 
 def residual(
-    exact: MixtureField | MixtureBridgeField,
+    exact: MixtureField | MixtureBridgeField | EmpiricalField,
     drift: Callable[[Tensor, Tensor], Tensor],
     squared: float,
     x: Tensor,

@@ -1,0 +1,156 @@
+"""The loss floor: what is left of the matching loss when the field is perfect.
+
+    E |prediction - target|^2 = E |prediction - E[target | x_t]|^2 + E Var(target | x_t)
+         (conditional loss)            (marginal loss)                   (floor)
+
+The floor depends on the data, the path and the kind of prediction, never on the network: gradients of both losses are
+the same, and no model of the *distribution* gets below it. Measured for a training set, it is what a model reaches
+that knows every training sample by heart. Near data (t > 0.6, say) a point betrays which sample it came from, and that
+floor drops to nearly nothing, while a model that generalises keeps a loss well above it: a training loss that touches
+the floor of its training set there has memorised it, and its held-out loss shows it by turning up.
+
+Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, theorem 2; Bertrand et al. 2025,
+https://arxiv.org/abs/2506.03719, for the closed form on a training set
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pathline.fields.empirical import EmpiricalField
+from pathline.fields.exact import MixtureField
+from pathline.fields.field import Field
+from pathline.noise import Noise
+from pathline.paths.predictions import DATA, VELOCITY, Prediction
+from pathline.tensors import mean_per_sample, wide
+
+FLOOR_STREAM = 32
+NODES, REACH = 161, 8.0  # of the trapezoidal rule along each axis, and how many standard deviations it spans
+CHUNK = 1 << 13  # draws at once
+
+
+class Floor(NamedTuple):
+    """The floor at some times, as the mean over the numbers of a point, and how sure it is (0: an integral)."""
+
+    value: Tensor
+    standard_error: Tensor
+
+
+def loss_floor(
+    field: MixtureField | EmpiricalField,
+    t: Tensor,
+    prediction: Prediction = VELOCITY,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Floor:
+    """The least that the matching loss of a prediction can be at each of the times.
+
+    For a mixture in one or two dimensions it is a numerical integral, unless draws are asked for; else an average over
+    draws of the path's points, each against the exact posterior mean.
+
+    Args:
+        field: The exact field of what the data comes from; of the training set itself, an `EmpiricalField`.
+        t: Times, of shape `(times,)`.
+        prediction: What the loss is of.
+        draws: Points for each time; 200,000 unless given.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If a time is at an end where the target does not follow from the point and the data.
+    """
+    t = wide(torch.as_tensor(t)).reshape(-1)
+    factor = field.path.mix((DATA,), prediction, t).n[0]
+    assert factor is not None
+    if not factor.isfinite().all() or not field.path.is_bounded(prediction, t).all():
+        raise ValueError(
+            f"t must lie inside the path, where a {prediction.name} follows from point and data, got {t.tolist()}"
+        )
+    if draws is None and isinstance(field, MixtureField) and field.mixture.dimension <= 2:
+        value = factor**2 * torch.stack([_integral(field, time) for time in t])
+        return Floor(value, torch.zeros_like(value))
+    return _average(field, len(t), lambda k, u: t[k].expand_as(u), prediction, draws or 200_000, seed)
+
+
+def loss_floor_by_time(
+    field: MixtureField | EmpiricalField,
+    prediction: Prediction = VELOCITY,
+    bins: int = 10,
+    draws: int = 200_000,
+    seed: int = 0,
+    is_conditional: bool = False,
+) -> Floor:
+    """The floor in each of `bins` even stretches of t: what `loss_by_time` of a model can be held against.
+
+    Args:
+        field: As in `loss_floor`.
+        prediction: What the loss is of.
+        bins: How many stretches.
+        draws: Points in each.
+        seed: Of the draws.
+        is_conditional: Whether the model knows the label of the data, so that only its class can be meant.
+    """
+    return _average(field, bins, lambda k, u: (k + u) / bins, prediction, draws, seed, is_conditional)
+
+
+def _integral(field: MixtureField, t: Tensor) -> Tensor:
+    """E Var(data | x_t), by the trapezoidal rule around each component of p_t."""
+    mixture, d = field.mixture, field.mixture.dimension
+    line = torch.linspace(-REACH, REACH, NODES, dtype=torch.float64)
+    xi = torch.cartesian_prod(*[line] * d).reshape(-1, d)
+    weight = torch.exp(-(xi**2).sum(1) / 2)
+    weight = weight / weight.sum()
+    alpha, beta = field.path.schedule.alpha(t), field.path.schedule.beta(t)
+    total = torch.zeros((), dtype=torch.float64)
+    for k, share in enumerate(mixture.weights.double()):
+        spread = (alpha**2 * mixture.variances[k].double() + beta**2).sqrt() * xi
+        axes = torch.eye(d, dtype=torch.float64) if mixture.axes is None else mixture.axes[k].double()
+        x = alpha * mixture.means[k].double() + spread @ axes.T
+        total = total + share * (weight * field.posterior_variance(x, t)).sum()
+    return total / d
+
+
+def _average(
+    field: MixtureField | EmpiricalField,
+    cells: int,
+    times: Callable[[int, Tensor], Tensor],
+    prediction: Prediction,
+    draws: int,
+    seed: int,
+    is_conditional: bool = False,
+) -> Floor:
+    """The mean of |target - E[target | x_t]|^2 over draws, for each of several cells of times."""
+    values, errors = [], []
+    for k in range(cells):
+        found = []
+        for first in range(0, draws, CHUNK):
+            noise = Noise(seed, first, FLOOR_STREAM + k)
+            count = min(CHUNK, draws - first)
+            t = times(k, noise.uniform((count, 1), 0, torch.float64)[:, 0])
+            data, exact = _data(field, count, noise, is_conditional)
+            point = field.path.point(noise.like(data, 2), data, t)
+            with torch.no_grad():
+                guess = exact.read(point.x, t, prediction)
+            found.append(mean_per_sample((point.target(prediction) - guess).double() ** 2))
+        each = torch.cat(found)
+        values.append(each.mean())
+        errors.append(each.std() / math.sqrt(draws))
+    return Floor(torch.stack(values), torch.stack(errors))
+
+
+def _data(field: MixtureField | EmpiricalField, count: int, noise: Noise, is_conditional: bool) -> tuple[Tensor, Field]:
+    """Random samples of the data, and the field that knows as much of them as the model does."""
+    if isinstance(field, MixtureField):
+        seed = int(noise.words((1, 1), 1)[0, 0])
+        return field.mixture.sample(count, seed), field
+    row = (noise.uniform((count, 1), 1, torch.float64)[:, 0] * len(field.rows)).long()
+    data = field.samples(row)
+    if not is_conditional:
+        return data, field
+    if field.y is None:
+        raise ValueError("is_conditional needs labels: EmpiricalField(..., y=labels)")
+    return data, field.given(field.y[row])
