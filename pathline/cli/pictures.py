@@ -14,7 +14,7 @@ from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
-from pathline.plots.axes import label, new_axes, save
+from pathline.plots.axes import key, label, new_axes, save
 from pathline.plots.images import image_grid, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
@@ -89,6 +89,8 @@ def points(run: Run, x: Tensor, y: Tensor | None, has_key: bool = True, ax: Axes
     """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
     names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
     ax = scatter(plane(x), None if y is None else y.numpy(), names, ax=ax)
+    if names:
+        key(ax, markerscale=3, loc="upper left", bbox_to_anchor=(1, 1))  # beside the points, not over them
     if run.columns:
         ax.set_aspect("auto")
         label(ax, x=plain(run.columns[0]), y=plain(run.columns[1]) if len(run.columns) > 1 else "")

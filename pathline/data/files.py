@@ -28,7 +28,7 @@ from pathline.data.source import Samples, Source
 from pathline.specs import did_you_mean
 
 SUFFIXES = (".csv", ".npy", ".npz")
-LOOK = 10  # lines that settle what separates the cells
+LOOK, WIDE = 10, 10_000  # the lines, and the letters of each, that settle what separates the cells
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def _samples(
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The array of a .npy as x, or those of a .npz."""
     try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            arrays = {"x": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} cannot be read as arrays of numbers ({error}); objects are not read, as that could run what the "
@@ -199,7 +200,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _delimiter(text: str) -> str:
     """The one of comma, semicolon and tab that makes the most cells in whichever of the first lines has fewest."""
-    lines = [line for line in text.splitlines()[: 2 * LOOK] if line.strip()][:LOOK]
+    lines = [line[:WIDE] for line in text.splitlines()[: 2 * LOOK] if line.strip()][:LOOK]
     return max(",;\t", key=lambda mark: min((len(row) for row in csv.reader(lines, delimiter=mark)), default=0))
 
 
