@@ -202,9 +202,9 @@ class EmpiricalField(Field):
         if not is_eager(x, t) or (torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)):
             mean, total = self._at_once(flat, alpha, s)
         else:
-            pieces = zip(*(torch.split(values, POINTS) for values in (flat, alpha, s)), strict=True)
             dtype = torch.promote_types(torch.float32, torch.promote_types(x.dtype, self.dtype))
-            found = [self._piece(*piece, dtype) for piece in pieces]
+            pieces = zip(*(torch.split(values, POINTS) for values in (flat, alpha, s)), strict=True)
+            found = [self._piece(points, of_data, squared, dtype) for points, of_data, squared in pieces]
             mean, total = (torch.cat(parts) for parts in zip(*found, strict=True))
         return mean.reshape(x.shape), total
 

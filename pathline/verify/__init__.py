@@ -3,6 +3,7 @@
 The tests and the verify command read one table, `laws()`; nothing is written twice.
 """
 
+from pathline.verify.floors import Floor, loss_floor, loss_floor_by_time
 from pathline.verify.table import Figure, Law, laws
 
-__all__ = ["Figure", "Law", "laws"]
+__all__ = ["Figure", "Floor", "Law", "laws", "loss_floor", "loss_floor_by_time"]

@@ -97,7 +97,7 @@ def both_losses_have_one_gradient(head: Prediction) -> Iterator[Figure]:
     network, count = MLP(2, width=16, depth=1).double(), 150_000
     nn.init.normal_(network.last.weight, std=0.3)
     exact, model = field(head=head), NetworkField(network, GaussianPath(LinearSchedule()), head)
-    start, stop = 0.05, 0.9
+    start, stop = 0.05, 0.8
     loss = MatchingLoss(model, times=UniformTimes(start, stop), seed=3)
     point = loss.draw(mixture().sample(count, seed=87), 0)
     left = point.target(head) - exact.read(point.x, point.t, head)

@@ -9,11 +9,14 @@ import torch
 
 from pathline.data.distributions import Normal
 from pathline.noise import Noise
+from pathline.paths.schedules import Schedule
+from pathline.processes.noising import Noising, TimeReversal
 from pathline.processes.processes import BrownianMotion, Langevin, OrnsteinUhlenbeck
-from pathline.sampling.dynamics import langevin_of
+from pathline.sampling.dynamics import diffusion_of, langevin_of
+from pathline.sampling.sigmas import MemorylessSigma
 from pathline.solvers.solver import walk
 from pathline.solvers.stochastic import EulerMaruyama
-from pathline.verify.parts import field, mixture, points
+from pathline.verify.parts import each_schedule, field, mixture, points
 from pathline.verify.sampling import mode_figures
 from pathline.verify.table import Figure, law, once
 
@@ -40,6 +43,29 @@ def brownian_and_ou_have_their_moments() -> Iterator[Figure]:
     *_, end = walk(OrnsteinUhlenbeck(theta, sigma), EulerMaruyama(), x, coarse, Noise(32))
     limit = sigma**2 / (2 * theta - theta**2 * h)
     yield Figure("z of Euler's limit", abs(float(end.var()) / limit - 1) / math.sqrt(2 / COUNT), 4.42)
+
+
+@law(12, each_schedule)
+def noising_and_its_reversal_are_one_path(schedule: Schedule) -> Iterator[Figure]:
+    """Noising has the moments of the path, and its reversal is the path's SDE with the memoryless sigma."""
+    noising, exact = Noising(schedule), field(schedule)
+    reversal = TimeReversal(noising, lambda x, s: exact.score(x, 1 - s))
+    forwards = diffusion_of(exact, MemorylessSigma())
+    x, error, by_differences, h = points(100, seed=38), 0.0, 0.0, 1e-5
+    for t in (0.1, 0.4, 0.8):
+        time, s = torch.tensor(t, dtype=torch.float64), torch.tensor(1 - t, dtype=torch.float64)
+        drift = forwards.drift(x, time)
+        error = max(error, float((reversal.drift(x, time) - drift).norm() / drift.norm()))
+        error = max(error, abs(float(reversal.diffusion(x, time)) / float(forwards.diffusion(x, time)) - 1))
+        # the mean moves with the drift, the variance by 2 drift' variance + sigma^2
+        before, now, after = (noising.moments(x, float(s) + step) for step in (-h, 0.0, h))
+        squared = noising.diffusion(x, s) ** 2
+        rates = (noising.drift(now.mean, s), 2 * noising.drift(now.variance, s) + squared)
+        slopes = ((after.mean - before.mean) / (2 * h), (after.variance - before.variance) / (2 * h))
+        for slope, rate in zip(slopes, rates, strict=True):
+            by_differences = max(by_differences, float((slope - rate).norm() / slope.norm().clamp(min=1)))
+    yield Figure("error of the reversal", error, 1e-10)
+    yield Figure("error of the moments' slopes", by_differences, 1e-6)
 
 
 @law(12, once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pathline.fields.network import NetworkField
+from pathline.metrics.transport import transport_cost
 from pathline.networks.mlp import MLP
+from pathline.noise import Noise
+from pathline.paths.couplings import OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import NOISE, SCORE, Prediction
 from pathline.paths.schedules import LinearSchedule, Schedule
@@ -71,6 +75,48 @@ def labels_drop_at_their_rate() -> Iterator[Figure]:
     yield Figure("z of the rate", abs(dropped - 0.2 * count) / math.sqrt(count * 0.16), 4.42)
     loss.eval()
     yield Figure("dropped in eval mode", int((loss.dropped(y, 0, count) == 3).sum()), 0)
+
+
+@law(17, once)
+def transport_uses_each_point_once() -> Iterator[Figure]:
+    """Transport is the cheapest permutation of a batch, and labels stay with their data."""
+    data, noise, y = points(60, 3, seed=91) + 2, points(60, 3, seed=92), torch.arange(60) % 3
+    unused, dearer, crossed = 0, 0.0, 0
+    for coupling in (OptimalTransportCoupling(), OptimalTransportCoupling(False)):
+        moved = coupling(noise, data, y)
+        order = torch.cdist(moved, noise).argmin(1)
+        unused += 60 - len(set(order.tolist())) + int((noise[order] != moved).sum())
+        dearer = max(dearer, float(transport_cost(moved, data) - transport_cost(noise, data)))
+        if coupling.is_within_classes:
+            crossed = int((y[order] != y).sum())
+    yield Figure("points used twice or never", unused, 0)
+    yield Figure("cost above that of no coupling", max(dearer, 0.0), 0)
+    yield Figure("noise that changed its class", crossed, 0)
+    few = [points(6, 2, seed=93), points(6, 2, seed=94)]
+    least = min(float(transport_cost(few[0][list(p)], few[1])) for p in itertools.permutations(range(6)))
+    found = float(transport_cost(OptimalTransportCoupling()(*few), few[1]))
+    yield Figure("cost above the least of 720", abs(found - least), 1e-12)
+    line = [points(40, 1, seed=95), points(40, 1, seed=96)]  # in one dimension the cheapest way keeps the order
+    sorted_way = line[0].sort(0).values[line[1].argsort(0).argsort(0)[:, 0]]
+    wrong = int((OptimalTransportCoupling()(*line) != sorted_way).sum())
+    yield Figure("points on a line out of order", wrong, 0)
+
+
+@law(17, once)
+def transport_within_classes_leaves_noise_unbiased() -> Iterator[Figure]:
+    """The noise that a class begins at is all of it if transport keeps to classes; across them it is a part."""
+    batches, size = 100, 64
+    within, across = [], []
+    for k in range(batches):
+        noise, y = Noise(k, stream=97).normal((size, 1), dtype=torch.float64), torch.arange(size) % 2
+        data = 4.0 * y[:, None] - 2 + 0.1 * Noise(k, stream=98).normal((size, 1), dtype=torch.float64)
+        within.append(OptimalTransportCoupling()(noise, data, y)[y == 1])
+        across.append(OptimalTransportCoupling(False)(noise, data, y)[y == 1])
+    kept, biased = torch.cat(within), torch.cat(across)
+    count = len(kept)
+    yield Figure("z of the mean", abs(float(kept.mean())) * count**0.5, 4.6)
+    yield Figure("z of the variance", abs(float((kept**2).mean()) - 1) * (count / 2) ** 0.5, 4.6)
+    yield Figure("mean noise of a class, were classes crossed", float(biased.mean()), 1.0, 0.7)  # sqrt(2/pi) = 0.80
 
 
 @law(18, once)
