@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -46,7 +47,7 @@ def panels(columns: int, rows: int = 1, width: float = 2.4, height: float = 2.6,
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
 
@@ -106,12 +107,13 @@ def save(ax: Axes, path: str | Path, dpi: int = 130, *, colours: int | None = No
     Raises:
         ValueError: If there are fewer colours, or more.
     """
+    if colours is not None and not 16 <= colours <= 256:
+        raise ValueError(f"colours must be from 16 to 256, got {colours}; leave it out to keep all")
     figure: Any = ax.figure
+    figure.draw_without_rendering()  # the layout of axes with an aspect settles with the first drawing
     if colours is None:
         figure.savefig(path, dpi=dpi)
         return
-    if not 16 <= colours <= 256:
-        raise ValueError(f"colours must be from 16 to 256, got {colours}; leave it out to keep all")
     whole = BytesIO()
     figure.savefig(whole, dpi=dpi, format="png")
     _with_palette(Image.open(whole).convert("RGB"), colours).save(path, optimize=True)
