@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import time
@@ -198,7 +199,7 @@ def _progress(steps: int, done: int, console: Console) -> Iterator[Callable[[Tra
 
 def _goodbye(run: Run) -> str:
     folder = run.folder
-    first = f" --class {run.classes[min(3, len(run.classes) - 1)]} --guidance 2" if run.classes else ""
+    first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
     return (
         f"\npictures:    {folder}/samples/grid.png\n"
         f"             {folder}/samples/noise-to-data.gif\n"

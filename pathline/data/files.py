@@ -170,7 +170,7 @@ def _from_table(path: Path, label: str) -> Samples:
         raise ValueError(f"{path} must have a column of numbers beside the label, got {label!r} alone")
     complaints = [complaint for row in rows for complaint in _complaints(row, columns, of_label)]
     if complaints:
-        hint = "" if label else ", or name the column that holds the class as the label"
+        hint = "" if label else ", or name the column that holds the class with --label"
         raise ValueError(
             f"{path}, {complaints[0]}{_more(len(complaints))}; correct it, remove the line or the column{hint}"
         )

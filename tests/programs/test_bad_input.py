@@ -136,7 +136,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 TABLES = [
-    table("text in a cell", "a,b\n1,2\n3,x\n", "my.csv, line 3, column 'b'", "a number, got 'x'", "label"),
+    table("text in a cell", "a,b\n1,2\n3,x\n", "my.csv, line 3, column 'b'", "a number, got 'x'", "--label"),
     table("text beside a label", "a,b\n1,2\nx,2\n1,2\n", "line 3, column 'a'", "got 'x'", "correct", flags="--label b"),
     table("empty cell", "a,b\n1,\n3,4\n", "line 2, column 'b'", "needs a number, got an empty cell", "remove the line"),
     table("NaN", "a,b\n1,2\n3,NaN\n", "line 3, column 'b'", "a finite number, got 'NaN'", "remove"),
