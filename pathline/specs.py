@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def spec_of(family: type[T], value: T) -> dict[str, Any]:
         if known is value:
             return {"name": name, "arguments": {}}
         if known is type(value) and is_dataclass(value):
-            arguments = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+            arguments = {name: getattr(value, name) for name in inspect.signature(known).parameters}
             if all(isinstance(argument, str | int | float | None) for argument in arguments.values()):
                 return {"name": name, "arguments": arguments}
             raise ValueError(f"{value!r} cannot be written down: its arguments must be numbers or words")

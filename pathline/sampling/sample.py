@@ -47,7 +47,7 @@ def sample(
     times = sampler.times(field, STEPS if steps is None and evaluations is None else steps, evaluations)
     noise = Noise(fresh_seed() if seed is None else seed)
     begin = start_of(field, shape, noise) if start is None else start
-    if begin.shape != shape:
+    if begin.shape != tuple(shape):
         raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
     with torch.no_grad(), evaluating(field):
         for end in sampler.walk(field, begin, times, noise):  # noqa: B007 - keeping but the last frees the others

@@ -38,6 +38,12 @@ OTHERS = [  # and values unlike the defaults of those that need none
     (pl.Weight, ErrorAsWeight("noise", 5.0)),
     (pl.Sigma, pl.BetaSigma(1.5)),
     (pl.Sampler, pl.DDIM(0.25)),
+    (pl.Schedule, pl.LinearSchedule(0.1)),
+    (pl.Schedule, pl.SubVariancePreservingSchedule(0.2, 10.0)),
+    (pl.Schedule, pl.VarianceExplodingSchedule(0.01, 50.0)),
+    (Prediction, pl.EDMPrediction(0.3)),
+    (pl.Coupling, pl.OptimalTransportCoupling(False)),
+    (pl.Path, pl.BridgePath(0.5)),
 ]
 
 
@@ -86,6 +92,11 @@ def test_a_catalogue_holds_the_members_of_its_family(family):
         (pl.Schedule, "variance-preserving:0.2,10", pl.VariancePreservingSchedule(0.2, 10)),
         (Prediction, "v", pl.V),
         (Prediction, "velocity", pl.VELOCITY),
+        (Prediction, "edm:0.3", pl.EDMPrediction(0.3)),
+        (pl.Schedule, "linear:0.1", pl.LinearSchedule(0.1)),
+        (pl.Schedule, "variance-exploding:0.01,50", pl.VarianceExplodingSchedule(0.01, 50)),
+        (pl.Weight, "balanced", pl.BalancedWeight()),
+        (pl.Coupling, "optimal-transport", pl.OptimalTransportCoupling()),
         (pl.Solver, "heun", pl.HEUN),
         (pl.Solver, "euler-maruyama", pl.EulerMaruyama()),
         (pl.Times, "logit-normal:-1e-1,2", pl.LogitNormalTimes(-0.1, 2)),

@@ -221,7 +221,7 @@ def test_each_sample_is_seen_once_an_epoch(size, batch_size):
     seen = []
 
     class Seen(pl.Coupling):
-        def __call__(self, noise, data):
+        def __call__(self, noise, data, y=None):
             seen.extend(data[:, 0].tolist())
             return noise
 
@@ -252,7 +252,8 @@ def test_a_sample_keeps_its_label():
             return x * self.weight
 
     class Seen(pl.Coupling):
-        def __call__(self, noise, data):
+        def __call__(self, noise, data, y=None):
+            assert torch.equal(data[:, 0].long() % 5, y)  # a coupling is told the labels too
             seen.append(data[:, 0])
             return noise
 
