@@ -10,14 +10,14 @@ mixture = pl.GaussianMixture.symmetric(components=5, radius=2.0, std=0.35)
 exact = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
 torch.manual_seed(0)
 learned = pl.NetworkField(pl.MLP(dimension=2, width=64), exact.path)
-training = pl.train(pl.MatchingLoss(learned), mixture.sample(20000, seed=0), steps=800, lr_schedule=pl.warmup_cosine())
-losses = [float(step.loss) for step in training]
-least = float(pl.MatchingLoss(exact)(mixture.sample(100000, seed=1)))  # the loss of the exact field
+options = {"steps": 600, "batch_size": 512, "learning_rate": 4e-3, "lr_schedule": pl.warmup_cosine()}
+losses = [float(step.loss) for step in pl.train(pl.MatchingLoss(learned), mixture.sample(20000, seed=0), **options)]
+least = float(pl.MatchingLoss(exact)(mixture.sample(50000, seed=1)))  # the loss of the exact field
 line, coarse = torch.linspace(-3.2, 3.2, 121), torch.linspace(-2.0, 2.0, 11)
 grid, points = torch.cartesian_prod(line, line), torch.cartesian_prod(coarse, coarse)
 
 left, middle, right = pl.plots.panels(3, width=3.2, height=3.2)
-pl.plots.loss(range(1, 801, 10), torch.tensor(losses).reshape(-1, 10).mean(1).tolist(), ax=left)
+pl.plots.loss(range(15, 601, 30), torch.tensor(losses).reshape(-1, 30).mean(1).tolist(), ax=left)
 pl.plots.key(left.axhline(least, color=pl.plots.EXACT, label="of the exact field").axes)
 pl.plots.density(grid, exact.log_prob(grid, 0.6).exp(), middle)
 for field, color in ((exact, pl.plots.EXACT), (learned, pl.plots.COMPUTED)):

@@ -5,7 +5,6 @@ import sys
 import torch
 
 import pathline as pl
-from pathline.paths.couplings import OptimalTransportCoupling
 
 mixture = pl.GaussianMixture.symmetric(components=8, radius=2.4, std=0.2)
 path = pl.GaussianPath(pl.LinearSchedule())
@@ -15,7 +14,7 @@ grid = torch.cartesian_prod(line, line)
 prior = pl.Normal(torch.zeros(2))
 
 axes = pl.plots.panels(2, width=4.0, height=4.2)
-couplings = {"at random": pl.IndependentCoupling(), "by optimal transport": OptimalTransportCoupling()}
+couplings = {"at random": pl.IndependentCoupling(), "by optimal transport": pl.OptimalTransportCoupling()}
 for (name, coupling), ax in zip(couplings.items(), axes, strict=True):
     paired = coupling(noise, data)
     cost = (data - paired).square().sum(1).mean()

@@ -48,7 +48,7 @@ def test_the_gallery_has_what_the_course_draws():
         "conditional_path", "marginal_path", "conditional_field", "marginal_field", "score_field", "ode_and_sde",
         "langevin", "ornstein_uhlenbeck", "brownian_motion", "linear_flow", "condot_lines", "guidance", "schedules",
         "noise_to_data", "flow_quantiles", "digits_strip", "learned_field",
-        "optimal_transport",
+        "optimal_transport", "bridges",
     }  # fmt: skip
 
 
