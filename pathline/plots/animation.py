@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from pathline.plots.axes import COMPUTED, INK, checked, demo_path, new_axes, plane
+from pathline.plots.axes import COMPUTED, INK, checked, demo_path, in_few_colours, new_axes, plane
 from pathline.plots.densities import density
 from pathline.plots.fields import arrows
 from pathline.plots.scatter import scatter
@@ -34,7 +34,7 @@ def enlarged(sheet: ArrayLike, factor: int) -> Frame:
 
 
 def save_gif(
-    frames: Sequence[Frame], path: str | Path, seconds: float = 3.0, hold: float = 1.5, *, colours: int = 64
+    frames: Sequence[Frame], path: str | Path, seconds: float = 3.0, hold: float = 1.5, *, colours: int = 128
 ) -> None:
     """Write frames as an endless GIF that lasts `seconds`, and rests on the last frame for `hold` more.
 
@@ -43,21 +43,18 @@ def save_gif(
         path: The file.
         seconds: For all frames but the last; a GIF counts in hundredths, and shows none for less than two.
         hold: For the last frame.
-        colours: How many each frame may have, at most 256.
+        colours: How many each frame may have, 16 to 256. Shades of a density need many, and room: WebP takes a third.
 
     Raises:
         ValueError: If there is no frame, or they differ in size.
     """
-    # the median cut, Pillow's default, spends its colours on shades of the paper and leaves none for the points
-    pictures = [
-        picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) for picture in _pictures(frames)
-    ]
+    pictures = [in_few_colours(picture.convert("RGB"), colours) for picture in _pictures(frames)]
     durations = _durations(len(frames), seconds, hold)
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
 
 
 def save_webp(
-    frames: Sequence[Frame], path: str | Path, seconds: float = 3.0, hold: float = 1.5, *, quality: int = 80
+    frames: Sequence[Frame], path: str | Path, seconds: float = 3.0, hold: float = 1.5, *, quality: int = 85
 ) -> None:
     """Write frames as an endless WebP, in full colour: `quality` 0 to 100, otherwise as `save_gif`.
 
@@ -168,8 +165,15 @@ def _film(times: NDArray[Any], reach: float, draw: Callable[[int, Axes], object]
         plane(ax, reach)
         share = (t - times[0]) / (np.ptp(times) or 1.0)
         ax.plot([0, share], [0, 0], color=COMPUTED, lw=5, solid_capstyle="butt", transform=ax.transAxes, zorder=9)
-        corner: Any = {"transform": ax.transAxes, "va": "top", "color": INK, "fontsize": 12, "math_fontfamily": "cm"}
-        ax.text(0.03, 0.96, f"$t = {t:.2f}$", **corner)
+        corner: Any = {
+            "zorder": 9,
+            "transform": ax.transAxes,
+            "va": "top",
+            "color": INK,
+            "fontsize": 12,
+            "math_fontfamily": "cm",
+        }
+        ax.text(0.03, 0.96, f"$t = {t:.2f}$", bbox={"color": "white", "alpha": 0.8, "pad": 2}, **corner)
         frames.append(frame_of(ax))
     return frames
 

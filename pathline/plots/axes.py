@@ -116,10 +116,10 @@ def save(ax: Axes, path: str | Path, dpi: int = 130, *, colours: int | None = No
         return
     whole = BytesIO()
     figure.savefig(whole, dpi=dpi, format="png")
-    _with_palette(Image.open(whole).convert("RGB"), colours).save(path, optimize=True)
+    in_few_colours(Image.open(whole).convert("RGB"), colours).save(path, optimize=True)
 
 
-def _with_palette(picture: Image.Image, colours: int) -> Image.Image:
+def in_few_colours(picture: Image.Image, colours: int) -> Image.Image:
     """The picture in few colours, ours and white among them: a median cut alone would blend the rare ones away."""
     ours = np.rint([to_rgb(colour) for colour in ("white", INK, FAINT, *COLOURS)] * np.array(255.0))
     cut = picture.quantize(colours - len(ours)).getpalette() or []
