@@ -39,7 +39,6 @@ FEW, MANY = 2, 1 << 10  # data points within reach, per point: so few of a block
 ROUNDING = (
     0.5 * torch.finfo(torch.float32).eps
 )  # of a product of two vectors, over that of their lengths: 0.35 was seen
-NOTHING = 1e-7  # what all data points out of reach may weigh together
 CLOSE = 3e-4  # the error of a logit up to which float32 is trusted; that of the velocity is a hundredth of it
 
 
@@ -233,7 +232,8 @@ class EmpiricalField(Field):
         size = x.norm(dim=1, keepdim=True) + alpha * (self.mean.norm() + self.largest)
         error = ROUNDING * alpha * self.largest * size / s
         is_trusted = dtype == torch.float64 or bool(error.max() <= CLOSE)
-        reach = (2 * error + math.log(len(self.rows) / NOTHING)).to(dtype)
+        nothing = torch.finfo(dtype).eps  # what all data points out of reach may weigh together
+        reach = (2 * error + math.log(len(self.rows) / nothing)).to(dtype)
         query, key, offset = self._as_attention(x, alpha, s)
         query, key = query.to(dtype), key.to(dtype)
         top = query.new_full((len(x), 1), -math.inf)
@@ -260,6 +260,9 @@ class EmpiricalField(Field):
         self, x: Tensor, alpha: Tensor, s: Tensor, near: _Pairs, top: Tensor, total: Tensor, mean: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean and sum, once the pairs left for later are in it; so far they are those of exp(logit - top)."""
+        top = torch.where(
+            total > 0, top, torch.finfo(top.dtype).min
+        )  # a guess by products, if nothing was weighed by it
         for point, row in near.pieces(x.shape[1]):
             values = self._rows(row).double()
             logits = -((x[point] - alpha[point] * values) ** 2).sum(1, keepdim=True) / (2 * s[point])
@@ -311,7 +314,7 @@ class _OfClasses(Field):
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         if len(self.y) != len(x):
             raise ValueError(f"y must be one condition or one per sample, {len(x)}, got {len(self.y)}")
-        t = time_of(x, t)
+        t = self.field._time(x, t)
         found = [torch.empty_like(x) for _ in kinds]
         for label in torch.unique(self.y).tolist():
             mine = (self.y == label).nonzero()[:, 0]
