@@ -64,9 +64,9 @@ def loss_floor(
         ValueError: If a time is at an end where the target does not follow from the point and the data.
     """
     t = wide(torch.as_tensor(t)).reshape(-1)
-    factor = field.path.mix((DATA,), prediction, t).n[0]
-    assert factor is not None
-    if not factor.isfinite().all() or not field.path.is_bounded(prediction, t).all():
+    _, (factor,), singular = field.path.mix((DATA,), prediction, t)
+    assert factor is not None  # it is that of the only head
+    if singular.any() or not field.path.is_bounded(prediction, t).all():
         raise ValueError(
             f"t must lie inside the path, where a {prediction.name} follows from point and data, got {t.tolist()}"
         )
@@ -145,6 +145,8 @@ def _average(
 def _data(field: MixtureField | EmpiricalField, count: int, noise: Noise, is_conditional: bool) -> tuple[Tensor, Field]:
     """Random samples of the data, and the field that knows as much of them as the model does."""
     if isinstance(field, MixtureField):
+        if is_conditional:
+            raise ValueError("is_conditional needs data with labels, EmpiricalField(..., y=labels), got a MixtureField")
         seed = int(noise.words((1, 1), 1)[0, 0])
         return field.mixture.sample(count, seed), field
     row = (noise.uniform((count, 1), 1, torch.float64)[:, 0] * len(field.rows)).long()

@@ -18,6 +18,9 @@ SCHEDULES = [
     pl.SquareRootSchedule(),
     pl.VariancePreservingSchedule(),
     pl.FunctionSchedule(lambda t: t**2, lambda t: 1 - t**2),
+    pl.LinearSchedule(0.1),
+    pl.SubVariancePreservingSchedule(),
+    pl.VarianceExplodingSchedule(),
 ]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: repr(s)[:30])
 
@@ -29,13 +32,15 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: re
         (pl.CosineSchedule(), lambda t: math.sin(math.pi * t / 2), lambda t: math.cos(math.pi * t / 2)),
         (pl.PolynomialSchedule(3), lambda t: t**3, lambda t: 1 - t**3),
         (pl.SquareRootSchedule(), lambda t: t, lambda t: math.sqrt(1 - t)),
+        (pl.LinearSchedule(0.1), lambda t: t, lambda t: 1 - 0.9 * t),
+        (pl.VarianceExplodingSchedule(0.01, 50), lambda t: 1.0, lambda t: 0.01**t * 50 ** (1 - t)),
     ],
-    ids=["linear", "cosine", "polynomial", "square-root"],
+    ids=["linear", "cosine", "polynomial", "square-root", "linear with noise left", "variance-exploding"],
 )
 def test_a_schedule_follows_its_formula(schedule, alpha, beta):
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     assert schedule.alpha(t).tolist() == pytest.approx([alpha(float(time)) for time in t], abs=1e-15)
-    assert schedule.beta(t).tolist() == pytest.approx([beta(float(time)) for time in t], abs=1e-15)
+    assert schedule.beta(t).tolist() == pytest.approx([beta(float(time)) for time in t], rel=1e-14, abs=1e-15)
 
 
 @pytest.mark.parametrize(("slow", "fast"), [(0.1, 20.0), (0.5, 3.0)])
@@ -46,6 +51,84 @@ def test_variance_preserving_integrates_a_rate_that_falls_towards_data(slow, fas
         time = torch.tensor(t, dtype=torch.float64)
         assert float(schedule.alpha(time)) == pytest.approx(math.exp(-total / 2), rel=1e-12)
         assert float(schedule.beta(time)) == pytest.approx(math.sqrt(1 - math.exp(-total)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(0.1, 20.0), (0.5, 3.0)])
+def test_sub_variance_preserving_has_the_same_data_and_the_square_of_the_noise(slow, fast):
+    schedule, preserving = pl.SubVariancePreservingSchedule(slow, fast), pl.VariancePreservingSchedule(slow, fast)
+    t = torch.linspace(0, 1, 21, dtype=torch.float64)
+    assert torch.equal(schedule.alpha(t), preserving.alpha(t))
+    assert torch.allclose(schedule.beta(t), preserving.beta(t) ** 2, rtol=1e-12)
+    assert torch.allclose(schedule.beta(t), 1 - schedule.alpha(t) ** 2, atol=1e-15)
+
+
+@every_schedule
+def test_a_schedule_is_at_its_ends_what_it_declares(schedule):
+    c = schedule.at(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    found = tuple(zip(c.alpha.tolist(), c.beta.tolist(), strict=True))
+    for declared, there in zip(schedule.ends, found, strict=True):
+        assert declared == pytest.approx(there, rel=1e-12, abs=1e-15)
+
+
+def test_ends_that_are_not_pure_are_declared():
+    left = math.exp(-(20 + 0.1) / 4)  # of the data, at noise
+    assert pl.LinearSchedule(0.1).ends == ((0, 1), (1, 0.1))
+    assert pl.VarianceExplodingSchedule().ends == ((1, 80), (1, 0.002))
+    assert pl.SubVariancePreservingSchedule().ends[0] == pytest.approx((left, 1 - left**2), rel=1e-12)
+    assert pl.VariancePreservingSchedule().ends[0] == pytest.approx((left, math.sqrt(1 - left**2)), rel=1e-12)
+
+
+def test_exploding_noise_falls_by_even_factors():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    ratio = pl.VarianceExplodingSchedule(0.02, 20).beta(t).log().diff()
+    assert torch.allclose(ratio, torch.full_like(ratio, math.log(1e-3) / 10), rtol=1e-10)
+
+
+class Still(pl.Field):
+    """Moves nothing, so that samples are where they begin."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.path, self.prediction = pl.GaussianPath(schedule), pl.VELOCITY
+
+    def forward(self, x, t):
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "scale"),
+    [
+        (pl.LinearSchedule(), 1.0),
+        (pl.LinearSchedule(0.1), 1.0),
+        (pl.VarianceExplodingSchedule(0.01, 50.0), math.sqrt(1 + 50.0**2)),
+        (pl.SubVariancePreservingSchedule(0.5, 3.0), math.hypot(math.exp(-3.5 / 4), 1 - math.exp(-3.5 / 2))),
+    ],
+    ids=repr,
+)
+def test_samples_begin_as_wide_as_points_of_unit_data_are_there(schedule, scale):
+    pure = pl.sample(Still(pl.CosineSchedule()), (5, 2), steps=2, seed=1)
+    begun = pl.sample(Still(schedule), (5, 2), steps=2, seed=1)
+    assert torch.allclose(begun, scale * pure, rtol=1e-6)
+
+
+def test_exploding_noise_ends_at_the_data_and_the_noise_left_on_it():
+    schedule, n = pl.VarianceExplodingSchedule(0.2, 30.0), 20_000
+    field = pl.MixtureField(pl.Normal(torch.zeros(1).double(), 0.25), pl.GaussianPath(schedule))
+    for sampler in (pl.ODESampler(), pl.DDIM(1.0)):
+        x = pl.sample(field, (n, 1), sampler, steps=200, seed=1)
+        variance = 0.25 + 0.2**2
+        assert abs(float(x.mean())) < 5 * math.sqrt(variance / n)
+        assert abs(float(x.var()) / variance - 1) < 5 * math.sqrt(2 / n) + 0.02  # and the steps' own error
+
+
+def test_the_flow_from_exploded_noise_is_off_by_what_noise_hides_of_the_mean():
+    # the start is N(0, 1 + high^2), not N(3, 1 + high^2), and the flow keeps the distance in standard deviations
+    high, low = 30.0, 0.2
+    normal = pl.Normal(torch.full((1,), 3.0).double(), 1.0)
+    field = pl.MixtureField(normal, pl.GaussianPath(pl.VarianceExplodingSchedule(low, high)))
+    start = torch.zeros(1, 1, dtype=torch.float64)
+    end = pl.sample(field, (1, 1), pl.ODESampler(pl.RK4), steps=200, start=start)
+    assert float(end) == pytest.approx(3 - 3 * math.sqrt((1 + low**2) / (1 + high**2)), rel=1e-7)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES[:5], ids=repr)
@@ -129,10 +212,23 @@ def test_a_power_that_is_not_positive_is_refused(power):
         pl.PolynomialSchedule(power)
 
 
+@pytest.mark.parametrize("made", [pl.VariancePreservingSchedule, pl.SubVariancePreservingSchedule])
 @pytest.mark.parametrize(("slow", "fast"), [(0, 1), (2, 1), (-1, 1), (float("nan"), 1)])
-def test_rates_that_do_not_rise_are_refused(slow, fast):
+def test_rates_that_do_not_rise_are_refused(made, slow, fast):
     with pytest.raises(ValueError, match="0 < slow <= fast"):
-        pl.VariancePreservingSchedule(slow, fast)
+        made(slow, fast)
+
+
+@pytest.mark.parametrize("sigma_min", [-0.1, 1.0, math.nan])
+def test_noise_left_on_the_data_is_less_than_all_of_it(sigma_min):
+    with pytest.raises(ValueError, match=f"sigma_min must be from 0 to below 1, got {sigma_min}"):
+        pl.LinearSchedule(sigma_min)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (2, 1), (1, 1), (-1, 1), (math.nan, 1), (1, math.inf)])
+def test_noise_that_does_not_explode_is_refused(low, high):
+    with pytest.raises(ValueError, match="0 < low < high"):
+        pl.VarianceExplodingSchedule(low, high)
 
 
 @pytest.mark.parametrize(
