@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pathline.data.distributions import Distribution
 from pathline.data.files import SUFFIXES, FileSource
-from pathline.data.source import Samples, Source
+from pathline.data.source import Normalisation, Samples, Source
 from pathline.data.toys import ToySource
 from pathline.fields.network import NetworkField
+from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
 from pathline.networks.unet import UNet
+from pathline.paths.bridge import BridgePath
 from pathline.paths.couplings import Coupling
 from pathline.paths.path import GaussianPath
-from pathline.paths.predictions import Prediction
+from pathline.paths.predictions import VELOCITY, EDMPrediction, Prediction
 from pathline.paths.schedules import Schedule
 from pathline.specs import build, catalogue, did_you_mean
 from pathline.training.loss import MatchingLoss
@@ -41,16 +43,21 @@ class Config:
     """The column of a .csv that holds the class, by its name, or by its number if the file has no header."""
     held_out: float = 0.2
     """The share of the data that is held out for validation."""
+    start: str = "noise"
+    """What paths begin at: noise, or another data set, named as in data, for a bridge between the two."""
+    bridge: float = 0.0
+    """The sigma of a bridge: 0 for straight lines, more for Brownian bridges."""
     schedule: str = "linear"
-    """The noise schedule: linear, cosine, polynomial:P, square-root, variance-preserving."""
+    """The noise schedule: linear, linear:SIGMA_MIN, cosine, polynomial:P, square-root, variance-preserving,
+    sub-variance-preserving, variance-exploding. A bridge has none."""
     prediction: str = "velocity"
-    """What the network predicts: velocity, score, noise, data, v; two heads as velocity,score."""
+    """What the network predicts: velocity, score, noise, data, v, edm:SIGMA_DATA; two heads as velocity,score."""
     coupling: str = "independent"
-    """Which noise goes with which data."""
+    """Which noise goes with which data: independent, optimal-transport (within classes if there are any)."""
     times: str = "uniform"
     """When along the path training looks: uniform, logit-normal."""
     weight: str = "unit"
-    """How much an error counts: unit, or error-as:KIND for the units of another prediction."""
+    """How much an error counts: unit; balanced, for targets that grow without bound; or error-as:KIND."""
     is_conditional: bool = True
     """Whether the labels of the data are used, if it has any."""
     network: str = "unet"
@@ -103,58 +110,70 @@ class Config:
                 f"guidance and weight_decay must be finite, and weight_decay 0 or more, got {self.guidance} and "
                 f"{self.weight_decay}"
             )
+        if not 0 <= self.bridge < math.inf or (self.bridge and not self.is_bridge):
+            raise ValueError(
+                f"bridge must be 0 or more, and start name its samples, got {self.bridge} and {self.start!r}"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
 
-    def source(self) -> Source:
-        """Where the data comes from.
+    @property
+    def is_bridge(self) -> bool:
+        """Whether paths begin at samples, not at noise."""
+        return self.start != "noise"
+
+    def load(self) -> Samples:
+        """The data, without its labels unless they are used.
 
         Raises:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
-        if not self.data:
-            raise ValueError(f"data must be named, such as --data FILE, which ends in {', '.join(SUFFIXES)}")
-        name, sources, toys = self.data.partition(":")[0], catalogue(Source), catalogue(Distribution)
-        if name not in sources and Path(self.data).suffix.lower() in SUFFIXES:
-            return FileSource(self.data, self.label)
-        if self.label:
-            raise ValueError(f"label names a column of a .csv, got {self.label!r} for {self.data}")
-        if name in sources:
-            return build(Source, self.data)
-        if name in toys:
-            return ToySource(self.data)
-        known = did_you_mean(self.data, [*sources, *toys])
-        raise ValueError(f"unknown data {self.data!r}{known}, or a file ending in {', '.join(SUFFIXES)}")
-
-    def load(self) -> Samples:
-        """The data, without its labels unless they are used."""
-        samples = self.source().load()
+        samples = source_of(self.data, self.label).load()
         return samples if self.is_conditional else replace(samples, y=None, classes=())
+
+    def load_start(self, shape: tuple[int, ...], units: Normalisation) -> Tensor | None:
+        """What paths begin at, in the units of the model; None for noise.
+
+        Raises:
+            ValueError: If its samples have another shape than the data.
+        """
+        if not self.is_bridge:
+            return None
+        found = source_of(self.start).load()
+        if found.shape != shape:
+            raise ValueError(
+                f"start must have samples of the data's shape, {shape}, got {found.shape} from {self.start}"
+            )
+        return units.into(found.x)
 
     def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
         """A new field for samples of this shape: the same weights for the same seed."""
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
-        path = GaussianPath(build(Schedule, self.schedule))
+        path = BridgePath(self.bridge) if self.is_bridge else GaussianPath(build(Schedule, self.schedule))
+        path.interval(heads, VELOCITY)  # refuses heads that no sampler could use
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._network(shape, classes or None, len(heads))
+        for head in heads:
+            if isinstance(head, EDMPrediction):
+                network = Preconditioned(network, path.schedule, head.sigma_data)
         return NetworkField(network, path, heads if len(heads) > 1 else heads[0])
 
-    def loss(self, field: NetworkField) -> MatchingLoss:
-        """The training loss of a field.
+    def loss(self, field: NetworkField, start: Tensor | None = None) -> MatchingLoss:
+        """The training loss of a field, on paths that begin at samples of `start`, or at noise.
 
         Raises:
-            ValueError: If the target of a head is infinite at data, and nothing keeps the loss from it.
+            ValueError: If the target of a head is infinite at an end, and nothing keeps the loss from it.
         """
-        end = field.path.schedule.at(torch.ones(()))
-        wild = [head.name for head in field.heads if not head.is_bounded(end)]
+        ends = torch.tensor([0.0, 1.0])
+        wild = [head.name for head in field.heads if not field.path.is_bounded(head, ends).all()]
         if wild and (self.weight, self.times) == ("unit", "uniform"):
             raise ValueError(
-                f"the target of a {wild[0]} prediction is infinite at data with the {self.schedule} schedule, and the "
-                "loss with it; use weight error-as:noise, or times uniform:0,0.99"
+                f"the target of a {wild[0]} prediction is infinite at an end of {field.path}, and the loss with it; "
+                "use weight balanced, or times such as uniform:0,0.99"
             )
         is_conditional = field.null is not None
         return MatchingLoss(
@@ -164,6 +183,7 @@ class Config:
             weight=build(Weight, self.weight),
             drop=self.drop if is_conditional else 0.0,
             seed=self.seed,
+            source=start,
         )
 
     def _network(self, shape: tuple[int, ...], classes: int | None, heads: int) -> nn.Module:
@@ -190,6 +210,27 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def source_of(data: str, label: str = "") -> Source:
+    """Where data of this name comes from.
+
+    Raises:
+        ValueError: If it names neither a data set nor a file of a known kind.
+    """
+    if not data:
+        raise ValueError(f"data must be named, such as --data FILE, which ends in {', '.join(SUFFIXES)}")
+    name, sources, toys = data.partition(":")[0], catalogue(Source), catalogue(Distribution)
+    if name not in sources and Path(data).suffix.lower() in SUFFIXES:
+        return FileSource(data, label)
+    if label:
+        raise ValueError(f"label names a column of a .csv, got {label!r} for {data}")
+    if name in sources:
+        return build(Source, data)
+    if name in toys:
+        return ToySource(data)
+    known = did_you_mean(data, [*sources, *toys])
+    raise ValueError(f"unknown data {data!r}{known}, or a file ending in {', '.join(SUFFIXES)}")
 
 
 def presets() -> dict[str, Path]:

@@ -11,14 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from pathline.config import Config, config_from
 from pathline.data.source import Normalisation, Samples
 from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
+from pathline.noise import Noise
 from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 
+START_STREAM = 12
 PARTS = ("config.json", "metrics.jsonl", "README.md", "checkpoints", "samples")
 
 
@@ -134,6 +139,14 @@ class Run:
         if not steps:
             raise ValueError(f"{self.folder} has no checkpoint; train it again")
         return checkpoint.load(self.folder, steps[-1] if step is None else step)
+
+    def start(self, count: int, seed: int = 0) -> Tensor | None:
+        """Where samples begin: for a bridge, samples of its start in the units of the model, else None, for noise."""
+        found = self.config.load_start(self.shape, self.normalisation)
+        if found is None:
+            return None
+        share = Noise(seed, stream=START_STREAM).uniform((count, 1), dtype=torch.float64)[:, 0]
+        return found[(share * len(found)).long()]
 
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""

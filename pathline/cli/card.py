@@ -39,7 +39,14 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
     field, sampler = run.field(), default_sampler()
     real = held_out.take(slice(MOST))
     shape = (len(real.x), *run.shape)
-    made = sample(field if real.y is None else guided(field, real.y), shape, sampler, STEPS, seed=2)
+    made = sample(
+        field if real.y is None else guided(field, real.y),
+        shape,
+        sampler,
+        STEPS,
+        seed=2,
+        start=run.start(len(real.x), 2),
+    )
     seen, kept = run.normalisation.into(training.x), run.normalisation.into(real.x)
     span = float(seen.max() - seen.min()) if training.is_image else 1.0
     unit = "the data's range" if training.is_image else "the model, in which the data has standard deviation 1"

@@ -42,9 +42,8 @@ def sample_classes(run: Run, field: Any, w: float) -> Tensor:
     """Ten samples of each class with guidance (or of no class), in the units of the data."""
     count = POINTS if len(run.shape) == 1 else COLUMNS * max(len(run.classes), COLUMNS if not run.classes else 1)
     y = labels(run, count)
-    return run.normalisation.back(
-        sample(guided(field, y, w) if run.classes else field, (count, *run.shape), steps=STEPS, seed=0)
-    )
+    target = guided(field, y, w) if run.classes else field
+    return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
 
 
 def labels(run: Run, count: int) -> Tensor:
@@ -68,7 +67,8 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     target: Field = guided(field, y, w) if run.classes else field
     sampler = default_sampler()
     noise = Noise(1)
-    x = start_of(target, (count, *run.shape), noise)
+    begin = run.start(count, 1)
+    x = start_of(target, (count, *run.shape), noise) if begin is None else begin
     with torch.no_grad():
         states = [
             run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=30), noise)

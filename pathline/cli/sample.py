@@ -73,6 +73,7 @@ def main(argv: list[str]) -> int:
         arguments.steps,
         arguments.seed,
         evaluations=arguments.evaluations,
+        start=run.start(arguments.count, arguments.seed),
     )
     _write(run, run.normalisation.back(x), y, out)
     steps = len(sampler.times(field, *_steps(arguments))) - 1

@@ -62,7 +62,8 @@ def main(argv: list[str]) -> int:
     config = arguments.config
     samples = config.load()
     split = samples.split(config.held_out, config.seed)
-    config.loss(config.field(samples.shape, len(samples.classes)))  # a wrong name is said here
+    begin = config.load_start(samples.shape, split[0].units)
+    config.loss(config.field(samples.shape, len(samples.classes)), begin)  # a wrong name is said here
     has_file = config.data != base.data and Path(config.data).suffix.lower() in SUFFIXES
     out = arguments.out or Path("runs") / Path(config.data if has_file else preset or "").stem
     return _train(Run.create(out, config, split[0], arguments.overwrite), split, console, start=None)
@@ -89,7 +90,8 @@ def _resume(arguments: Arguments, base: Config, console: Console) -> int:
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:
     config = run.config
     training, held_out = split
-    loss = config.loss(config.field(run.shape, len(run.classes)))
+    begin = config.load_start(run.shape, run.normalisation)
+    loss = config.loss(config.field(run.shape, len(run.classes)), begin)
     ema, optimizer = EMA(loss.field, config.ema), adamw(loss, config.learning_rate, config.weight_decay)
     if start is None:
         checkpoint.save(run.folder, 0, loss.field, ema, optimizer)

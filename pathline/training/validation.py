@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from pathline.fields.field import evaluating
 from pathline.noise import Noise
@@ -16,18 +17,21 @@ VALIDATION_STREAM = 7
 
 
 @torch.no_grad()
-def loss_by_time(loss: MatchingLoss, data: Tensor, y: Any = None, bins: int = 10) -> Tensor:
+def loss_by_time(loss: MatchingLoss, data: Tensor, y: Any = None, bins: int = 10, batch_size: int = 256) -> Tensor:
     """The mean loss in each of `bins` even stretches of t, of shape `(bins,)`; each data point is seen in each.
 
-    The field is in eval mode meanwhile, and no label is dropped.
+    The field is in eval mode meanwhile, and no label is dropped. A coupling pairs one batch at a time, as in training.
     """
-    noise = Noise(0, stream=VALIDATION_STREAM)
-    found = []
+    found = torch.zeros(bins, dtype=torch.float64)
     with evaluating(loss):
-        for k in range(bins):
-            begin = loss.coupling(loss.begin(data, noise, k), data, y)
-            precise = torch.promote_types(data.dtype, torch.float32)
-            t = (k + noise.uniform((len(data), 1), bins + k, precise, data.device)[:, 0]) / bins
-            point = loss.field.path.point(begin, data, t, partial(noise.of(BRIDGE_STREAM).like, draw=k))
-            found.append(loss.errors(point, y).mean())
-    return torch.stack(found)
+        for first in range(0, len(data), batch_size):
+            noise = Noise(0, first, VALIDATION_STREAM)
+            batch = data[first : first + batch_size]
+            label = None if y is None else tree_map(lambda leaf: leaf[first : first + batch_size], y)  # noqa: B023
+            for k in range(bins):
+                begin = loss.coupling(loss.begin(batch, noise, k), batch, label)
+                precise = torch.promote_types(data.dtype, torch.float32)
+                t = (k + noise.uniform((len(batch), 1), bins + k, precise, data.device)[:, 0]) / bins
+                point = loss.field.path.point(begin, batch, t, partial(noise.of(BRIDGE_STREAM).like, draw=k))
+                found[k] += loss.errors(point, label).double().sum().cpu()
+    return (found / len(data)).float()
