@@ -260,9 +260,8 @@ class EmpiricalField(Field):
         self, x: Tensor, alpha: Tensor, s: Tensor, near: _Pairs, top: Tensor, total: Tensor, mean: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean and sum, once the pairs left for later are in it; so far they are those of exp(logit - top)."""
-        top = torch.where(
-            total > 0, top, torch.finfo(top.dtype).min
-        )  # a guess by products, if nothing was weighed by it
+        # where nothing was weighed by it, the top is but a guess by products, and may be above all there is
+        top = torch.where(total > 0, top, torch.finfo(top.dtype).min)
         for point, row in near.pieces(x.shape[1]):
             values = self._rows(row).double()
             logits = -((x[point] - alpha[point] * values) ** 2).sum(1, keepdim=True) / (2 * s[point])
