@@ -70,7 +70,7 @@ class MixtureBridgeField(Field):
         r = joint.softmax(-1)[..., None]
         s = t.reshape(-1, 1, 1, 1)
         (m_j, c_j), (m_k, c_k) = self._ends(x)
-        slope = self.path.sigma**2 * (1 - 2 * s) / 2 * torch.eye(c_j.shape[-1], dtype=x.dtype)
+        slope = self.path.sigma**2 * (1 - 2 * s) / 2 * torch.eye(c_j.shape[-1], dtype=x.dtype, device=x.device)
         mean = {VELOCITY: m_k - m_j, DATA: m_k, NOISE: m_j, SCORE: torch.zeros_like(m_j)}
         covariance = {VELOCITY: s * c_k - (1 - s) * c_j + slope, DATA: s * c_k, NOISE: (1 - s) * c_j}
         found = []
@@ -102,7 +102,9 @@ class MixtureBridgeField(Field):
             )
         s = t.reshape(-1, 1, 1)
         (m_j, c_j), (m_k, c_k) = self._ends(x)
-        squared = (self.path.sigma**2 * s * (1 - s))[..., None] * torch.eye(flat.shape[1], dtype=x.dtype)
+        squared = (self.path.sigma**2 * s * (1 - s))[..., None] * torch.eye(
+            flat.shape[1], dtype=x.dtype, device=x.device
+        )
         covariance = (1 - s[..., None]) ** 2 * c_j + s[..., None] ** 2 * c_k + squared
         root = torch.linalg.cholesky(covariance).expand(len(flat), *c_j.shape)
         z = (flat[:, None] - (1 - s) * m_j - s * m_k)[..., None]
