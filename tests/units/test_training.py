@@ -382,7 +382,7 @@ def test_the_held_out_loss_by_time_of_the_exact_field_is_the_least_there_is():
     edges = torch.linspace(0, 1, 6, dtype=torch.float64)
     # the antiderivative of s^2 / (t^2 s^2 + (1 - t)^2) is s atan(((1 + s^2) t - 1) / s)
     exact = (s * torch.atan(((1 + s**2) * edges - 1) / s)).diff() * 5
-    assert torch.allclose(found, exact, rtol=5 * math.sqrt(2 / 20_000) + 0.01)
+    assert torch.allclose(found.double(), exact, rtol=5 * math.sqrt(2 / 20_000) + 0.01)
 
 
 @pytest.mark.fast
