@@ -173,7 +173,7 @@ class Config:
         if wild and (self.weight, self.times) == ("unit", "uniform"):
             raise ValueError(
                 f"the target of a {wild[0]} prediction is infinite at an end of {field.path}, and the loss with it; "
-                "use weight balanced, or times such as uniform:0,0.99"
+                "use weight balanced, or times such as uniform:0.01,0.99"
             )
         is_conditional = field.null is not None
         return MatchingLoss(

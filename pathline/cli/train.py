@@ -199,6 +199,12 @@ def _progress(steps: int, done: int, console: Console) -> Iterator[Callable[[Tra
         yield advance
 
 
+def _another_way(run: Run) -> str:
+    if not run.config.is_bridge:
+        return "--sigma beta:1.5 --steps 100"
+    return f"--sigma {run.config.bridge:g} --steps 200" if run.config.bridge else "--sampler rk4"
+
+
 def _goodbye(run: Run) -> str:
     folder = run.folder
     first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
@@ -208,6 +214,6 @@ def _goodbye(run: Run) -> str:
         f"             {folder}/samples/loss.png\n"
         f"model card:  {folder}/README.md\n"
         f"\ntry next:    pathline sample {folder}{first}\n"
-        f"             pathline sample {folder} --sigma beta:1.5 --steps 100 --out sde.png\n"
+        f"             pathline sample {folder} {_another_way(run)} --out another.png\n"
         f"             pathline info {folder}"
     )
