@@ -14,7 +14,7 @@ from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
-from pathline.plots.axes import key, label, new_axes, save
+from pathline.plots.axes import key, label, new_axes, panels, save
 from pathline.plots.images import image_grid, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
@@ -120,10 +120,7 @@ def draw_loss(run: Run) -> None:
     lines = run.metrics()
     logged = [line for line in lines if "loss" in line]
     held = [line for line in lines if "held_out_loss" in line]
-    ax = new_axes(9.0, 3.4)
-    figure: Any = ax.figure
-    figure.clear()
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    left, right = panels(2, width=4.5, height=3.4, width_ratios=(3, 2))
     loss(
         [line["step"] for line in logged],
         [line["loss"] for line in logged],
@@ -132,6 +129,4 @@ def draw_loss(run: Run) -> None:
         ax=left,
     )
     loss_by_time(held[-1]["held_out_loss_by_t"], ax=right)
-    for part in (left, right):
-        part.spines[["top", "right"]].set_visible(False)
     save(left, run.samples_folder / "loss.png")

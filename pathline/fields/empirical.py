@@ -18,7 +18,7 @@ Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, theorem 10,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -118,7 +118,7 @@ class EmpiricalField(Field):
         Raises:
             ValueError: If t is outside [0, 1], or is 1 and the data is points without width.
         """
-        t = self._time(x, t)
+        t = self.time(x, t)
         m = self._posterior(x, t)[0].to(torch.float64)
         y, (alpha, s) = wide(x), self._scales(x, t)
         pull = (y - alpha * m) / s
@@ -136,7 +136,7 @@ class EmpiricalField(Field):
         Raises:
             ValueError: If t is 1 and the data is points without width, which have no density.
         """
-        t = self._time(x, t)
+        t = self.time(x, t)
         s = self._scales(x, t)[1].reshape(-1)
         constant = -self.mean.numel() / 2 * (2 * math.pi * s).log() - math.log(len(self.rows))
         return (self._posterior(x, t)[1] + constant).to(torch.promote_types(x.dtype, torch.float32))
@@ -170,7 +170,8 @@ class EmpiricalField(Field):
         rows = self._rows(index)
         return rows.to(torch.promote_types(rows.dtype, torch.float32)).reshape(len(index), *self.shape)
 
-    def _time(self, x: Tensor, t: Time) -> Tensor:
+    def time(self, x: Tensor, t: Time) -> Tensor:
+        """A time of the path at which points like `x` can be read, in float64."""
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must have the shape of the data, (batch, {self.shape}), got {tuple(x.shape)}")
         time_of(x, t)
@@ -301,8 +302,9 @@ class _OfClasses(Field):
         super().__init__()
         self.field, self.y = field, y
         self.path, self.prediction = field.path, field.prediction
-        for label in torch.unique(y).tolist():
-            field.of_class(label)
+        self.labels = sorted(set(y.tolist()))
+        for label in self.labels:
+            field.of_class(label)  # refused now if it has none
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         return self.read_as(x, t, self.prediction)
@@ -311,16 +313,26 @@ class _OfClasses(Field):
         return self.field.interval(kind)
 
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
+        found = self._joined(x, t, lambda field, x, t: _tuple(field.read(x, t, *kinds)))
+        return found if len(kinds) > 1 else found[0]
+
+    def log_prob(self, x: Tensor, t: Time = 1.0) -> Tensor:
+        return self._joined(x, t, lambda field, x, t: (field.log_prob(x, t),))[0]
+
+    def _joined(
+        self, x: Tensor, t: Time, read: Callable[[EmpiricalField, Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What each class's field reads of its points, put back in order."""
         if len(self.y) != len(x):
             raise ValueError(f"y must be one condition or one per sample, {len(x)}, got {len(self.y)}")
-        t = self.field._time(x, t)
-        found = [torch.empty_like(x) for _ in kinds]
-        for label in torch.unique(self.y).tolist():
-            mine = (self.y == label).nonzero()[:, 0]
-            values = self.field.of_class(label).read(x[mine], t[mine] if t.ndim else t, *kinds)
-            for whole, value in zip(found, values if len(kinds) > 1 else (values,), strict=True):
-                whole[mine] = value
-        return tuple(found) if len(kinds) > 1 else found[0]
+        t = self.field.time(x, t)
+        rows = [(self.y == label).nonzero()[:, 0] for label in self.labels]
+        parts = [
+            read(self.field.of_class(label), x[mine], t[mine] if t.ndim else t)
+            for label, mine in zip(self.labels, rows, strict=True)
+        ]
+        order = torch.cat(rows).argsort()
+        return tuple(torch.cat(part)[order] for part in zip(*parts, strict=True))
 
     def given(self, y: Any) -> Field:
         return self.field.given(y)
@@ -330,6 +342,10 @@ class _OfClasses(Field):
 
     def repeat(self, copies: int) -> Field:
         return _OfClasses(self.field, torch.cat([self.y] * copies))
+
+
+def _tuple(value: Any) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _is_real(data: Rows) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BLOCK = 1 << 14  # points that are compared with at once
+
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """The squared energy distance 2 E|x - y| - E|x - x'| - E|y - y'|, without bias: it can fall below 0.
@@ -27,7 +29,10 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
 
 def nearest_distance(x: Tensor, reference: Tensor) -> Tensor:
     """The distance from each point of `x` to the nearest of `reference`, of shape `(n,)`."""
-    return torch.cdist(_flat(x), _flat(reference)).amin(1)
+    x, nearest = _flat(x), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    for block in torch.split(reference.flatten(1), BLOCK):
+        nearest = torch.minimum(nearest, torch.cdist(x, _flat(block)).amin(1))
+    return nearest
 
 
 def memorisation_ratio(samples: Tensor, training: Tensor, held_out: Tensor) -> Tensor:

@@ -34,4 +34,4 @@ def path_straightness(states: Tensor, times: Tensor) -> Tensor:
     states, times = states.double(), times.double()
     energy = torch.stack([sum_per_sample(move**2).mean() for move in states.diff(dim=0)]) / times.diff().abs()
     straight = sum_per_sample((states[-1] - states[0]) ** 2).mean() / (times[-1] - times[0]).abs()
-    return straight / energy.sum()
+    return torch.where(energy.sum() > 0, straight / energy.sum(), 1.0)  # what stands still is straight

@@ -32,6 +32,7 @@ from .images import strip as strip
 from .images import tile as tile
 from .loss import loss as loss
 from .loss import loss_by_time as loss_by_time
+from .loss import loss_over_floor as loss_over_floor
 from .processes import fan as fan
 from .scatter import scatter as scatter
 from .trajectories import paths_along as paths_along

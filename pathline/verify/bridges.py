@@ -20,7 +20,7 @@ from pathline.solvers.stochastic import StochasticHeun
 from pathline.verify.fields import residual
 from pathline.verify.parts import mixture, points, spread_times
 from pathline.verify.sampling import COUNT, mode_figures
-from pathline.verify.table import Figure, law
+from pathline.verify.table import Figure, law, worst_of
 
 SIGMAS = (0.0, 0.5, 1.0)
 
@@ -50,7 +50,7 @@ def a_bridge_is_read_from_its_heads(sigma: float) -> Iterator[Figure]:
         for kind in (VELOCITY, DATA, NOISE):
             path_reading = super(MixtureBridgeField, field).read(x, t, kind)
             true = field.read(x, t, kind)
-            error = max(error, float(((path_reading - true).norm(dim=1) / (1 + true.norm(dim=1))).max()))
+            error = worst_of(error, float(((path_reading - true).norm(dim=1) / (1 + true.norm(dim=1))).max()))
     yield Figure("error", error, 1e-12)
 
 
@@ -86,7 +86,7 @@ def a_bridge_marginal_is_a_posterior_mean(sigma: float) -> Iterator[Figure]:
             weight = torch.exp(-squared[near] / (2 * width**2))[:, None]
             for kind in (VELOCITY, DATA, NOISE, *([SCORE] if sigma else [])):
                 wrong = weight * (point.target(kind)[near] - field.read(point.x[near], t, kind))
-                largest = max(largest, float((wrong.sum(0) / (wrong**2).sum(0).sqrt()).abs().max()))
+                largest = worst_of(largest, float((wrong.sum(0) / (wrong**2).sum(0).sqrt()).abs().max()))
     yield Figure("largest z of 72", largest, 5.3)
     x, times = 2 * points(300, seed=68), spread_times(300)
     free = x.clone().requires_grad_()
@@ -105,11 +105,11 @@ def a_bridge_density_follows_its_equation(sigma: float) -> Iterator[Figure]:
     for t in (0.1, 0.5, 0.9):
         time = torch.tensor(t, dtype=torch.float64)
         rate: Tensor = torch.func.jvp(lambda s: exact.log_prob(x, s), (time,), (torch.ones_like(time),))[1]
-        worst = max(worst, residual(exact, flow_of(exact).drift, 0.0, x, time, rate))
+        worst = worst_of(worst, residual(exact, flow_of(exact).drift, 0.0, x, time, rate))
         for of_sde in (0.5, 1.0) if sigma else ():
             for sign in (1, -1):
                 process = diffusion_of(exact, of_sde, is_backward=sign < 0)
-                worst = max(worst, residual(exact, process.drift, sign * of_sde**2, x, time, rate))
+                worst = worst_of(worst, residual(exact, process.drift, sign * of_sde**2, x, time, rate))
     yield Figure("residual / the sum of the terms' sizes", worst, 1e-10)
 
 

@@ -24,7 +24,7 @@ from pathline.sampling.samplers import ODESampler, SDESampler
 from pathline.sampling.sigmas import BetaSigma, MemorylessSigma, Sigma, sigma_of
 from pathline.solvers.runge_kutta import RK4
 from pathline.verify.parts import each_head_and_schedule, each_schedule, field, mixture, points, spread_times
-from pathline.verify.table import Figure, law, once
+from pathline.verify.table import Figure, law, once, worst_of
 
 
 @law(6, each_schedule)
@@ -48,7 +48,7 @@ def marginal_is_a_posterior_mean(schedule: Schedule) -> Iterator[Figure]:
             for kind, value in conditional.items():
                 mean = (weight * value).sum(0)
                 error = ((weight * (value - mean)) ** 2).sum(0).sqrt()
-                largest = max(largest, float(((exact.read(x, t, kind)[0] - mean) / error).abs().max()))
+                largest = worst_of(largest, float(((exact.read(x, t, kind)[0] - mean) / error).abs().max()))
     yield Figure("largest z of 96", largest, 5.33)
 
 
@@ -60,7 +60,7 @@ def score_is_the_gradient_of_log_p(schedule: Schedule) -> Iterator[Figure]:
     for time in (t, torch.zeros_like(t), torch.ones_like(t)):
         free = x.clone().requires_grad_()
         (slope,) = torch.autograd.grad(exact.log_prob(free, time).sum(), free)
-        error = max(error, float((slope - exact.score(x, time)).abs().max() / slope.abs().max()))
+        error = worst_of(error, float((slope - exact.score(x, time)).abs().max() / slope.abs().max()))
     yield Figure("error of the score", error, 1e-10)
     there = mixture(schedule.ends[1][1]).log_prob(x)
     yield Figure("error of p_1", float((exact.log_prob(x, 1.0) - there).abs().max()), 1e-10)
@@ -88,12 +88,12 @@ def density_follows_its_equation(head: Any, schedule: Schedule) -> Iterator[Figu
     for t in (0.1, 0.5, 0.9):
         time = torch.tensor(t, dtype=torch.float64)
         rate: Tensor = torch.func.jvp(lambda s: exact.log_prob(x, s), (time,), (torch.ones_like(time),))[1]
-        worst = max(worst, residual(exact, flow_of(exact).drift, 0.0, x, time, rate))
+        worst = worst_of(worst, residual(exact, flow_of(exact).drift, 0.0, x, time, rate))
         for sigma in sigmas().values():
             for sign in (1, -1):
                 process = diffusion_of(exact, sigma, is_backward=sign < 0)
                 squared = sign * float(process.diffusion(x, time)) ** 2
-                worst = max(worst, residual(exact, process.drift, squared, x, time, rate))
+                worst = worst_of(worst, residual(exact, process.drift, squared, x, time, rate))
     yield Figure("residual / the sum of the terms' sizes", worst, 1e-10)
 
 
@@ -171,5 +171,5 @@ def guidance_of_zero_and_one_is_none() -> Iterator[Figure]:
         for w in (0.0, 1.0, 2.5):
             for scale in (w, torch.full((100,), w, dtype=torch.float64)):
                 mixed = ClassifierFree(given, free, scale).read(x, t, kind)
-                worst = max(worst, float((mixed - ((1 - w) * a + w * b)).abs().max()))
+                worst = worst_of(worst, float((mixed - ((1 - w) * a + w * b)).abs().max()))
     yield Figure("error", worst, 1e-12)

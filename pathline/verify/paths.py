@@ -26,7 +26,7 @@ from pathline.processes.processes import ODE, LinearODE
 from pathline.solvers.runge_kutta import RK4
 from pathline.solvers.solver import walk
 from pathline.verify.parts import each_schedule, field, points, predictions, schedules, spread_times
-from pathline.verify.table import Figure, law, once
+from pathline.verify.table import Figure, law, once, worst_of
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -132,13 +132,13 @@ def ends_are_limits_or_refused(name: str) -> Iterator[Figure]:
                 wrong += has_limit == bool(got.singular)
                 if has_limit and not got.singular:
                     size = max(1.0, abs(float(m)), abs(float(n)))
-                    error = max(error, abs(float(got.m) - float(m)) / size, abs(float(got.n) - float(n)) / size)
+                    error = worst_of(error, abs(float(got.m) - float(m)) / size, abs(float(got.n) - float(n)) / size)
     yield Figure("ends wrongly refused or read", wrong, 0)
     yield Figure("error of a limit / eps", error / EPS, 16)
     near = torch.tensor([1e-7, 1 - 1e-7], dtype=torch.float64)
     for (_, source), (_, target) in itertools.product(kinds.items(), repeat=2):
         # the point itself is rounded, which nothing can undo: x = alpha data + beta noise, to eps
-        error = max(error, _conversion_error(source, target, schedule, near) * EPS)
+        error = worst_of(error, _conversion_error(source, target, schedule, near) * EPS)
     yield Figure("error near the ends / (eps kappa)", error / EPS, 16)
 
 

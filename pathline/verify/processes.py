@@ -18,7 +18,7 @@ from pathline.solvers.solver import walk
 from pathline.solvers.stochastic import EulerMaruyama
 from pathline.verify.parts import each_schedule, field, mixture, points
 from pathline.verify.sampling import mode_figures
-from pathline.verify.table import Figure, law, once
+from pathline.verify.table import Figure, law, once, worst_of
 
 COUNT = 40_000
 
@@ -36,7 +36,7 @@ def brownian_and_ou_have_their_moments() -> Iterator[Figure]:
                 mean, variance = float(law_of.mean), float(law_of.variance)
                 z_mean = (float(state.mean()) - mean) / math.sqrt(variance / COUNT)
                 z_variance = (float(state.var()) / variance - 1) / math.sqrt(2 / COUNT)
-                worst = max(worst, abs(z_mean), abs(z_variance))
+                worst = worst_of(worst, abs(z_mean), abs(z_variance))
     yield Figure("largest z of 12", worst, 4.9)
     theta, sigma, h = 1.0, 1.0, 0.5
     coarse = torch.arange(41, dtype=torch.float64) * h
@@ -55,15 +55,18 @@ def noising_and_its_reversal_are_one_path(schedule: Schedule) -> Iterator[Figure
     for t in (0.1, 0.4, 0.8):
         time, s = torch.tensor(t, dtype=torch.float64), torch.tensor(1 - t, dtype=torch.float64)
         drift = forwards.drift(x, time)
-        error = max(error, float((reversal.drift(x, time) - drift).norm() / drift.norm()))
-        error = max(error, abs(float(reversal.diffusion(x, time)) / float(forwards.diffusion(x, time)) - 1))
+        error = worst_of(error, float((reversal.drift(x, time) - drift).norm() / drift.norm()))
+        error = worst_of(error, abs(float(reversal.diffusion(x, time)) / float(forwards.diffusion(x, time)) - 1))
         # the mean moves with the drift, the variance by 2 drift' variance + sigma^2
         before, now, after = (noising.moments(x, float(s) + step) for step in (-h, 0.0, h))
         squared = noising.diffusion(x, s) ** 2
         rates = (noising.drift(now.mean, s), 2 * noising.drift(now.variance, s) + squared)
         slopes = ((after.mean - before.mean) / (2 * h), (after.variance - before.variance) / (2 * h))
         for slope, rate in zip(slopes, rates, strict=True):
-            by_differences = max(by_differences, float((slope - rate).norm() / slope.norm().clamp(min=1)))
+            by_differences = worst_of(by_differences, float((slope - rate).norm() / slope.norm().clamp(min=1)))
+    begin = noising.moments(x, 0.0)
+    still = torch.stack(((begin.mean - x).abs().max(), begin.variance.abs().max()))
+    yield Figure("moments that are not those of the start", float(still.max()), 1e-12)
     yield Figure("error of the reversal", error, 1e-10)
     yield Figure("error of the moments' slopes", by_differences, 1e-6)
 

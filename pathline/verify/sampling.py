@@ -26,7 +26,7 @@ from pathline.solvers.solver import WALK_STREAM
 from pathline.solvers.stochastic import StochasticHeun
 from pathline.verify.fields import sigmas
 from pathline.verify.parts import field, heads, mixture, points, schedules
-from pathline.verify.table import Figure, law, once
+from pathline.verify.table import Figure, law, once, worst_of
 
 COUNT, STEPS = 20_000, 1000
 
@@ -157,7 +157,7 @@ def memoryless_forgets_its_start() -> Iterator[Figure]:
             time, y = torch.tensor(t, dtype=torch.float64), points(100)
             c = schedule.at(time)
             drift = c.alpha_dot / c.alpha * y
-            worst = max(worst, float((process.drift(y, time) - drift).norm() / drift.norm()))
+            worst = worst_of(worst, float((process.drift(y, time) - drift).norm() / drift.norm()))
     yield Figure("error of the drift back", worst, 1e-10)
 
 
@@ -171,7 +171,7 @@ def ddim_is_euler_on_the_linear_path() -> Iterator[Figure]:
         torch.linspace(0.9, 0, 12, dtype=torch.float64),
     ):
         for a, b in zip(DDIM(0.0).walk(exact, x, times), ODESampler(EULER).walk(exact, x, times), strict=True):
-            worst = max(worst, float((a - b).abs().max()))
+            worst = worst_of(worst, float((a - b).abs().max()))
     yield Figure("error", worst, 1e-10)
 
 
@@ -189,7 +189,7 @@ def ddim_is_ddpm_when_eta_is_one() -> Iterator[Figure]:
         data, eps = exact.data(x, t), noise.of(WALK_STREAM).like(x)
         mean = bar_s.sqrt() * (1 - step) / (1 - bar_t) * data + step.sqrt() * (1 - bar_s) / (1 - bar_t) * x
         true = mean + ((1 - bar_s) / (1 - bar_t) * (1 - step)).sqrt() * eps
-        worst, x = max(worst, float((got - true).abs().max())), points(200, seed=k)
+        worst, x = worst_of(worst, float((got - true).abs().max())), points(200, seed=k)
     yield Figure("error", worst, 1e-10)
 
 
@@ -245,8 +245,8 @@ def a_sample_depends_on_seed_and_index(batch: int) -> Iterator[Figure]:
     exact = _Single(field())
     whole = _walked(exact, 0, 64)
     size = min(batch, 64)
-    worst = max(
-        float((_walked(exact, i, size) - whole[i : i + size]).abs().max()) for i in range(0, 64 - size + 1, size)
+    worst = worst_of(
+        *(float((_walked(exact, i, size) - whole[i : i + size]).abs().max()) for i in range(0, 64 - size + 1, size))
     )
     yield Figure("error of a sample", worst, 1e-5)
 

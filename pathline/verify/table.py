@@ -6,6 +6,7 @@ Every statistical bound is a number of standard errors whose false-alarm rate is
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -30,6 +31,11 @@ class Figure:
     def __str__(self) -> str:
         bound = f"<= {self.most:.3g}" if self.least == 0 else f"in [{self.least:.5g}, {self.most:.5g}]"
         return f"{self.name} {self.value:.4g} ({bound})"
+
+
+def worst_of(*values: float) -> float:
+    """The largest, or NaN if there is one: `max` would pass over it."""
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
 
 
 Check: TypeAlias = Callable[..., Iterable[Figure]]

@@ -25,7 +25,7 @@ from pathline.training.loss import MatchingLoss
 from pathline.training.times import UniformTimes
 from pathline.training.weights import ErrorAsWeight
 from pathline.verify.parts import each_schedule, points
-from pathline.verify.table import Figure, law, once
+from pathline.verify.table import Figure, law, once, worst_of
 
 
 class _Scaled(nn.Module):
@@ -86,7 +86,7 @@ def transport_uses_each_point_once() -> Iterator[Figure]:
         moved = coupling(noise, data, y)
         order = torch.cdist(moved, noise).argmin(1)
         unused += 60 - len(set(order.tolist())) + int((noise[order] != moved).sum())
-        dearer = max(dearer, float(transport_cost(moved, data) - transport_cost(noise, data)))
+        dearer = worst_of(dearer, float(transport_cost(moved, data) - transport_cost(noise, data)))
         if coupling.is_within_classes:
             crossed = int((y[order] != y).sum())
     yield Figure("points used twice or never", unused, 0)

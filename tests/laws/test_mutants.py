@@ -344,6 +344,13 @@ MUTANTS = [
         (6, "a_data_set_is_a_mixture", "cosine"),
     ),
     Mutant(
+        "products trusted where they cannot tell near ties apart",
+        "fields/empirical.py",
+        "CLOSE = 3e-4",
+        "CLOSE = 1e9",
+        (6, "a_data_set_has_its_near_ties", None),
+    ),
+    Mutant(
         "near ties out of reach of a nearest that is rounded",
         "fields/empirical.py",
         "reach = (2 * error + math.log(len(self.rows) / nothing)).to(dtype)",
