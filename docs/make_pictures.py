@@ -1,54 +1,48 @@
-"""The pictures of the README: `pathline train digits`, then `python docs/make_pictures.py`."""
+"""The pictures of the README and of docs/loss-floor.md: `pathline train digits`, then `python docs/make_pictures.py`.
+
+Those of the gallery are made by the scripts in examples/.
+"""
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 
 import pathline as pl
-from pathline.plots.axes import COLOURS, INK, new_axes, save, tidy
+from pathline import plots, verify
 
 HERE = Path(__file__).parent / "pictures"
-RUN = Path("runs/digits/samples")
+RUN = Path("runs/digits")
 
 
-def ode_and_sde() -> None:
-    """Paths of one exact field in one dimension, by the ODE and by SDEs, with the density that each must reach."""
-    mixture = pl.GaussianMixture(torch.tensor([[-1.2], [1.6]]), torch.tensor([0.05, 0.2]), torch.tensor([0.4, 0.6]))
-    field = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
-    ax = new_axes(9.5, 3.6)
-    figure: Any = ax.figure
-    figure.clear()
-    grid = torch.linspace(-3.5, 3.5, 400)
-    density = mixture.log_prob(grid[:, None]).exp()
-    samplers = {
-        "ODE (sigma = 0)": pl.ODESampler(),
-        "SDE, sigma = 1": pl.SDESampler(1.0),
-        "SDE, memoryless sigma": pl.SDESampler(pl.MemorylessSigma()),
-    }
-    for part, (name, sampler) in zip(figure.subplots(1, 3, sharey=True), samplers.items(), strict=True):
-        times = sampler.times(field, steps=200)
-        start = pl.Noise(3).normal((4000, 1))
-        states = torch.stack(list(sampler.walk(field, start, times, pl.Noise(4))))[..., 0]
-        tidy(part)
-        part.plot(states[:, :40], times, lw=0.7, alpha=0.7, color=COLOURS[0])
-        part.hist(states[-1], bins=90, range=(-3.5, 3.5), density=True, bottom=1.02, color=COLOURS[0], alpha=0.35)
-        part.plot(grid, 1.02 + density, color=COLOURS[1], lw=1.6)
-        part.set_title(name, fontsize=10, color=INK)
-        part.set_xlim(-3.5, 3.5)
-        part.set_yticks([0, 0.5, 1])
-        part.set_xlabel("x")
-    figure.axes[0].set_ylabel("t, from noise to data")
-    save(figure.axes[0], HERE / "ode-and-sde.png", dpi=110)
+def loss_floor() -> None:
+    """The digits' floor by time, and the loss of the trained model on what it has seen and what it has not."""
+    run = pl.Run.open(RUN)
+    training, held_out = run.config.load().split(run.config.held_out, run.config.seed)
+    loss = pl.MatchingLoss(run.field())
+    exact = pl.EmpiricalField(run.normalisation.into(training.x), run.field().path, y=training.y)
+    floor = verify.loss_floor_by_time(exact, bins=20, is_conditional=True)
+    seen, unseen = (
+        pl.loss_by_time(loss, run.normalisation.into(part.x), part.y, bins=20)
+        for part in (training, held_out)
+    )
+    ax = plots.new_axes(7.0, 3.6)
+    plots.loss_over_floor(floor.value.tolist(), seen.tolist(), unseen.tolist(), ax)
+    plots.save(ax, HERE / "loss-floor.png", dpi=110, colours=64)
+    edges = torch.linspace(0, 1, 21)
+    for k in range(20):
+        print(
+            f"t {edges[k]:.2f} to {edges[k + 1]:.2f}: floor {floor.value[k]:.4f} +- {floor.standard_error[k]:.4f}, "
+            f"training {seen[k]:.4f}, held out {unseen[k]:.4f}"
+        )
 
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    ode_and_sde()
-    shutil.copy(RUN / "noise-to-data.gif", HERE)
-    grid = Image.open(RUN / "grid.png").convert("L")
+    loss_floor()
+    shutil.copy(RUN / "samples/noise-to-data.gif", HERE)
+    grid = Image.open(RUN / "samples/grid.png").convert("L")
     grid.resize((grid.width * 2 // 3, grid.height * 2 // 3), Image.Resampling.LANCZOS).quantize(16).save(
         HERE / "digits.png", optimize=True
     )

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-NAMES = ("array", "sde", "score")
+NAMES = ("array", "sde", "score", "bridge")
 
 
 def _run(program: str, where: Path) -> str:
@@ -20,7 +20,7 @@ def _run(program: str, where: Path) -> str:
     return done.stdout
 
 
-def test_there_are_three() -> None:
+def test_there_are_four() -> None:
     assert len(PROGRAMS) == len(NAMES)
 
 
@@ -43,6 +43,20 @@ def test_score_of_a_velocity_model(tmp_path: Path) -> None:
     said = _run(PROGRAMS[2], tmp_path)
     assert float(re.findall(r"error of the score: ([\d.]+)", said)[0]) < 0.15, said
     assert "the score can be read in [0, 1) and the data in [0, 1]" in said
+
+
+def test_bridge_between_two_sets_of_samples(tmp_path: Path) -> None:
+    said = _run(PROGRAMS[3], tmp_path)
+    on, before = map(int, re.findall(r"(\d+)%", said))
+    assert on > 70 and before < 60, said  # half of any blurred board lies on the squares
+    way, at_random = map(float, re.findall(r"way: ([\d.]+), at random ([\d.]+)", said)[0])
+    assert way < at_random / 2, said
+
+
+def test_programs_of_the_docs(tmp_path: Path) -> None:
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for program in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            _run(program, tmp_path)
 
 
 @pytest.mark.fast
