@@ -157,7 +157,7 @@ def memoryless_forgets_its_start() -> Iterator[Figure]:
             time, y = torch.tensor(t, dtype=torch.float64), points(100)
             c = schedule.at(time)
             drift = c.alpha_dot / c.alpha * y
-            worst = worst_of(worst, float((process.drift(y, time) - drift).norm() / drift.norm()))
+            worst = worst_of(worst, float((process.drift(y, time) - drift).norm() / (y.norm() + drift.norm())))
     yield Figure("error of the drift back", worst, 1e-10)
 
 

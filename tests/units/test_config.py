@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pathline as pl
-from pathline.config import config_from, config_from_toml, presets
+from pathline.config import config_from, config_from_toml, presets, source_of
 from pathline.data.digits import DigitsSource
 from pathline.data.distributions import Distribution
 from pathline.specs import catalogue
@@ -24,17 +24,50 @@ def test_a_preset_builds_all_its_parts(name, tmp_path):
         torch.manual_seed(0)
         np.save(tmp_path / "own.npy", torch.randn(50, 3).numpy())
         config = replace(config, data=str(tmp_path / "own.npy"))
-    samples = config.load()
-    loss = config.loss(config.field(samples.shape, len(samples.classes)))
-    assert loss.drop == (config.drop if samples.classes else 0.0) and loss.field.path == pl.GaussianPath(
-        pl.LinearSchedule()
-    )
+    training, _ = config.load().split(config.held_out, config.seed)
+    begin = config.load_start(training.shape, training.units)
+    loss = config.loss(config.field(training.shape, len(training.classes)), begin)
+    assert loss.drop == (config.drop if training.classes else 0.0)
+    assert loss.field.path == (pl.BridgePath() if config.is_bridge else pl.GaussianPath(pl.LinearSchedule()))
+
+
+def test_a_bridge_begins_at_its_own_samples_in_the_units_of_the_data():
+    config = pl.Config(data="toy:checkerboard,400", start="toy:rings:1,300", network="mlp", bridge=0.5)
+    training, _ = config.load().split(0.2)
+    begin = config.load_start((2,), training.units)
+    assert torch.allclose(training.units.back(begin), pl.Rings(1).sample(300, 0), atol=1e-6)
+    with pytest.raises(ValueError, match=r"start must have samples of the data's shape, \(1, 8, 8\), got \(2,\)"):
+        config.load_start((1, 8, 8), training.units)
+    assert pl.Config().load_start((1, 8, 8), training.units) is None
+    with pytest.raises(ValueError, match="bridge must be 0 or more, and start name its samples"):
+        pl.Config(bridge=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prediction": "velocity"}, "infinite at an end of BridgePath"),
+        ({"prediction": "velocity,score"}, "use weight balanced"),
+        ({"prediction": "edm:0.5"}, "a bridge has no edm"),
+        ({"prediction": "data"}, "it needs a score head"),
+    ],
+)
+def test_a_bridge_refuses_heads_that_it_cannot_be_read_from(change, said):
+    config = replace(pl.Config(start="rings", bridge=0.5, network="mlp", data="moons"), **change)
+    with pytest.raises(ValueError, match=said):
+        config.loss(config.field((2,), 0), torch.zeros(3, 2))
+
+
+def test_edm_wraps_the_network():
+    field = pl.Config(network="mlp", prediction="edm:0.7", schedule="variance-exploding").field((2,), 3)
+    assert isinstance(field.network, pl.Preconditioned) and field.network.sigma_data == 0.7
+    assert field.prediction == pl.EDMPrediction(0.7) and int(field.null) == 3
 
 
 def test_every_toy_has_a_preset():
     toys = set(catalogue(Distribution)) - {"gaussian-mixture", "normal"}  # these are no toys: they need tensors
-    assert toys | {"digits", "vectors"} == set(presets())
-    assert all(pl.load_config(name).source() == pl.ToySource(name) for name in toys)
+    assert toys | {"digits", "vectors", "circles-to-checkerboard"} == set(presets())
+    assert all(source_of(pl.load_config(name).data) == pl.ToySource(name) for name in toys)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +82,7 @@ def test_every_toy_has_a_preset():
     ],
 )
 def test_data_is_named_or_a_file(data, label, source):
-    assert pl.Config(data=data, label=label).source() == source
+    assert source_of(data, label) == source
 
 
 def test_plain_values_go_through_json(tmp_path):

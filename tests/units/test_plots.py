@@ -19,7 +19,7 @@ from pathline import plots
 from pathline.plots.animation import enlarged, frame_of, save_animation, save_gif, save_webp
 from pathline.plots.axes import COMPUTED, EXACT, INK, checked, demo_path, label, new_axes, panels, plane, save
 from pathline.plots.images import image_grid, strip, tile
-from pathline.plots.loss import loss, loss_by_time
+from pathline.plots.loss import loss, loss_by_time, loss_over_floor
 from pathline.plots.scatter import scatter
 
 pytestmark = pytest.mark.fast
@@ -237,6 +237,14 @@ def test_a_straight_loss_is_smoothed_to_itself():
     assert raw.get_ydata() == pytest.approx(values) and smooth.get_ydata() == pytest.approx(values)
 
 
+def test_losses_are_drawn_over_their_floor():
+    drawn = [patch.get_data() for patch in loss_over_floor([0.5, 0.1], [1.0, 0.9], [1.1, 1.2]).patches]
+    assert [stairs.values.tolist() for stairs in drawn] == [[0.5, 0.1], [0.5, 0.1], [1.0, 0.9], [1.1, 1.2]]
+    assert all(stairs.edges.tolist() == [0, 0.5, 1] for stairs in drawn)
+    with pytest.raises(ValueError, match="training"):
+        loss_over_floor([0.5, 0.1], [1.0], [1.1, 1.2])
+
+
 def test_the_loss_by_time_is_drawn_from_noise_to_data():
     stairs = loss_by_time([3.0, 1.0]).patches[0].get_data()
     assert stairs.values.tolist() == [3, 1] and stairs.edges.tolist() == [0, 0.5, 1]
@@ -342,6 +350,7 @@ DRAWINGS = {
     "strip": lambda ax: strip([0, 1], np.zeros((2, 1, 1, 2, 2)), ax),
     "loss": lambda ax: loss([1, 2], [2.0, 1.0], ax=ax),
     "loss_by_time": lambda ax: loss_by_time([1.0], ax=ax),
+    "loss_over_floor": lambda ax: loss_over_floor([1.0], [2.0], [3.0], ax),
 }
 
 
