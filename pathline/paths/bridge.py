@@ -94,6 +94,8 @@ class BridgePath(Path):
     def mix(self, heads: Heads, kind: Prediction, t: Tensor) -> HeadMix:
         """From the score head the noise of the bridge, from that and another head the straight line left."""
         t = wide(t)
+        for each in (kind, *heads):
+            known(each, self.sigma)
         if kind in heads:
             one = torch.ones_like(t)
             outside = ~((t >= 0) & (t <= 1))
@@ -140,9 +142,6 @@ class BridgePath(Path):
 
     def _straight(self, heads: Heads, kind: Prediction) -> int:
         """The head that settles the straight line, once the bridge's noise is known."""
-        known(kind, self.sigma)
-        for head in heads:
-            known(head, self.sigma)
         others = [i for i, head in enumerate(heads) if head != SCORE]
         if kind == SCORE or not others or (self.sigma and SCORE not in heads):
             need = "a score head" if SCORE not in heads else "a head beside the score"

@@ -48,6 +48,13 @@ def flowers(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bridge(tmp_path_factory) -> Path:
+    """A run of a Brownian bridge between two toys, with a score head."""
+    flags = "--bridge 0.5 --prediction velocity,score --weight balanced --coupling optimal-transport"
+    return trained(tmp_path_factory, "bridge", "circles-to-checkerboard", *flags.split())
+
+
+@pytest.fixture(scope="session")
 def unclassed():
     """What makes a run of a model without classes, by the library."""
 

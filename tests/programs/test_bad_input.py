@@ -15,7 +15,7 @@ import pytest
 import pathline as pl
 from pathline.cli.main import main
 
-RUNS = ("digits", "moons", "flowers", "bare")
+RUNS = ("digits", "moons", "flowers", "bare", "bridge")
 OBJECTS = np.array([[1, "a"]], dtype=object)
 
 
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     Attributes:
         case: In a few words.
         given: A command line, in which {here} is a folder of its own and {digits}, {moons}, {flowers} and {bare} are
-            runs; or something to call that must raise a ValueError, given the folder.
+            runs, and so is {bridge}; or something to call that must raise a ValueError, given the folder.
         said: Words that the answer must hold.
         files: What the folder holds, by name: text, bytes, an array, or the arrays of an .npz.
         damage: A file of {digits} and what becomes of its bytes.
@@ -77,6 +77,25 @@ COMMANDS = [
     Row("learning rate", "train digits --learning-rate 0", ("learning_rate must be positive", "0")),
     Row("weight decay", "train moons --steps 1 --weight-decay -1", ("weight", "-1")),
     Row("guidance", "train moons --steps 1 --guidance nan", ("guidance", "nan")),
+    Row("bridge from noise", "train moons --bridge 0.5", ("bridge", "start", "0.5")),
+    Row("bridge from another shape", "train moons --start digits --out {here}/a", ("start", "(2,)", "(1, 8, 8)")),
+    Row("bridge from unknown data", "train moons --start ring --out {here}/a", ("'ring'", "did you mean 'rings'")),
+    Row(
+        "score of a straight bridge", "train moons --start rings --prediction velocity,score --out {here}/a",
+        ("no score", "sigma > 0"),
+    ),
+    Row(
+        "bridge without weights", "train digits --data moons --network mlp --start rings --bridge 1 --out {here}/a",
+        ("infinite", "velocity", "weight balanced"),
+    ),
+    Row(
+        "bridge without a score head", "train moons --start rings --bridge 1 --prediction data --out {here}/a",
+        ("data alone", "score head"),
+    ),
+    Row("renewal of a bridge", "sample {bridge} --sampler ddim", ("Gaussian path", "BridgePath", "ODESampler")),
+    Row("standard deviation of EDM", "train moons --prediction edm:0 --out {here}/a", ("sigma_data", "positive", "0")),
+    Row("noise left on data", "train moons --schedule linear:1 --out {here}/a", ("sigma_min", "below 1", "1")),
+    Row("noise that rises", "train moons --schedule variance-exploding:3,2 --out {here}/a", ("low", "high", "3", "2")),
     Row("unknown data", "train digits --data digit", ("unknown data 'digit'", "did you mean 'digits'", ".csv")),
     Row("toy of nothing", "train rings --data rings:0", ("radii must be", "positive", "0")),
     Row("toy with too many arguments", "train moons --data moons:1,2", ("'moons' takes (std)", "[1, 2]")),

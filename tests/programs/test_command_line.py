@@ -238,6 +238,26 @@ def test_points_on_a_line_are_drawn_too(tmp_path, unclassed):
 # ---- tables
 
 
+@pytest.mark.parametrize("flags", [[], ["--sigma", "0.5"], ["--sampler", "rk4"]])
+def test_a_bridge_is_sampled_from_its_start(bridge, tmp_path, flags):
+    out = tmp_path / "a.npz"
+    assert main(["sample", str(bridge), "--steps", "4", "--count", "30", *flags, "--out", str(out)]) == 0
+    run = pl.Run.open(bridge)
+    with np.load(out) as found:
+        begin, moved = run.normalisation.back(run.start(30)).numpy(), found["x"]
+    # six steps of training move nothing far: each sample is still near the circle where it began
+    radii = np.linalg.norm(begin, axis=1)
+    assert np.abs(radii[:, None] - [1, 2, 3]).min(1).max() < 0.5
+    assert (
+        np.median(np.linalg.norm(moved - begin, axis=1)) < 1.5 < np.median(np.linalg.norm(moved - begin[::-1], axis=1))
+    )
+
+
+def test_a_bridge_draws_its_pictures_and_its_card(bridge):
+    assert {path.name for path in (bridge / "samples").iterdir()} >= {"grid.png", "noise-to-data.gif", "loss.png"}
+    assert "| start | rings |" in (bridge / "README.md").read_text()
+
+
 def test_a_table_is_trained_on_in_its_own_units_by_column(flowers):
     run = pl.Run.open(flowers)
     training, held = run.config.load().split(0.2)
