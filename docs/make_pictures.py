@@ -24,8 +24,7 @@ def loss_floor() -> None:
     exact = pl.EmpiricalField(run.normalisation.into(training.x), run.field().path, y=training.y)
     floor = verify.loss_floor_by_time(exact, bins=20, is_conditional=True)
     seen, unseen = (
-        pl.loss_by_time(loss, run.normalisation.into(part.x), part.y, bins=20)
-        for part in (training, held_out)
+        pl.loss_by_time(loss, run.normalisation.into(part.x), part.y, bins=20) for part in (training, held_out)
     )
     ax = plots.new_axes(7.0, 3.6)
     plots.loss_over_floor(floor.value.tolist(), seen.tolist(), unseen.tolist(), ax)

@@ -44,14 +44,15 @@ class Config:
     held_out: float = 0.2
     """The share of the data that is held out for validation."""
     start: str = "noise"
-    """What paths begin at: noise, or another data set, named as in data, for a bridge between the two."""
+    """What paths begin at: noise, or another data set, named as in data, for a bridge between the two. A table with a
+    class is file:PATH,COLUMN."""
     bridge: float = 0.0
     """The sigma of a bridge: 0 for straight lines, more for Brownian bridges."""
     schedule: str = "linear"
     """The noise schedule: linear, linear:SIGMA_MIN, cosine, polynomial:P, square-root, variance-preserving,
-    sub-variance-preserving, variance-exploding. A bridge has none."""
+    sub-variance-preserving, variance-exploding (with prediction edm:1). A bridge has none."""
     prediction: str = "velocity"
-    """What the network predicts: velocity, score, noise, data, v, edm:SIGMA_DATA; two heads as velocity,score."""
+    """What the network predicts: velocity, score, noise, data, v, edm:1; two heads as velocity,score."""
     coupling: str = "independent"
     """Which noise goes with which data: independent, optimal-transport (within classes if there are any)."""
     times: str = "uniform"
@@ -114,6 +115,8 @@ class Config:
             raise ValueError(
                 f"bridge must be 0 or more, and start name its samples, got {self.bridge} and {self.start!r}"
             )
+        if self.is_bridge and self.schedule != "linear":
+            raise ValueError(f"schedule must be left out for a bridge from {self.start!r}, got {self.schedule!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
         if self.network not in NETWORKS:
@@ -153,7 +156,15 @@ class Config:
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
         path = BridgePath(self.bridge) if self.is_bridge else GaussianPath(build(Schedule, self.schedule))
-        path.interval(heads, VELOCITY)  # refuses heads that no sampler could use
+        whole = path.interval(heads, VELOCITY)
+        if isinstance(path, BridgePath) and path.sigma and not (0.0 in whole and 1.0 in whole):
+            raise ValueError(
+                f"prediction must have a velocity head for {path}, as that is read at both ends, got "
+                f"{self.prediction!r}; use velocity,score"
+            )
+        of_edm = sum(isinstance(head, EDMPrediction) for head in heads)
+        if len(set(heads)) < len(heads) or of_edm > 1:
+            raise ValueError(f"prediction must name different heads, and edm once at most, got {self.prediction!r}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._network(shape, classes or None, len(heads))
@@ -176,11 +187,14 @@ class Config:
                 "use weight balanced, or times such as uniform:0.01,0.99"
             )
         is_conditional = field.null is not None
+        weight = build(Weight, self.weight)
+        for head in field.heads:
+            weight.at(torch.tensor([0.5]), field.path, head)  # a weight that this path cannot have is refused now
         return MatchingLoss(
             field,
             coupling=build(Coupling, self.coupling),
             times=build(Times, self.times),
-            weight=build(Weight, self.weight),
+            weight=weight,
             drop=self.drop if is_conditional else 0.0,
             seed=self.seed,
             source=start,

@@ -1,6 +1,6 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
-config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/
+config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  and source.safetensors for a bridge
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pathline.config import Config, config_from
@@ -24,7 +26,8 @@ from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 
 START_STREAM = 12
-PARTS = ("config.json", "metrics.jsonl", "README.md", "checkpoints", "samples")
+SOURCE = "source.safetensors"
+PARTS = ("config.json", SOURCE, "metrics.jsonl", "README.md", "checkpoints", "samples")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Run:
         classes: The names of the classes, if any.
         normalisation: Between the units of the data and the model's.
         columns: The names of a vector's entries, if any.
+        digest: Of the samples that it is trained on, so that a change of them is seen; empty where it was not kept.
     """
 
     folder: Path
@@ -46,9 +50,12 @@ class Run:
     classes: tuple[str, ...]
     normalisation: Normalisation
     columns: tuple[str, ...] = ()
+    digest: str = ""
 
     @classmethod
-    def create(cls, folder: Path, config: Config, samples: Samples, has_consent: bool = False) -> Run:
+    def create(
+        cls, folder: Path, config: Config, samples: Samples, has_consent: bool = False, source: Tensor | None = None
+    ) -> Run:
         """Make the folder and write its config.json.
 
         Args:
@@ -56,6 +63,7 @@ class Run:
             config: The settings.
             samples: The data it will be trained on.
             has_consent: To remove what an earlier run left there.
+            source: What a bridge begins at, in the units of the model: it is kept in the run.
 
         Raises:
             ValueError: If something is there already, or the folder cannot be written.
@@ -69,10 +77,12 @@ class Run:
             cls.open(folder)  # refuses to replace what is no run
             for part in (folder / name for name in PARTS):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-        run = cls(folder, config, samples.shape, samples.classes, samples.units, samples.columns)
+        run = cls(folder, config, samples.shape, samples.classes, samples.units, samples.columns, samples.digest)
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
         try:
             run.samples_folder.mkdir(parents=True, exist_ok=True)
+            if source is not None:
+                save_file({"x": source}, folder / SOURCE)
             (folder / "config.json").write_text(json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
@@ -96,7 +106,7 @@ class Run:
             classes, columns = (tuple(map(str, names)) for names in (about["classes"], about.get("columns", [])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
-        return cls(folder, config_from(values, path), shape, classes, units, columns)
+        return cls(folder, config_from(values, path), shape, classes, units, columns, str(about.get("digest", "")))
 
     @property
     def samples_folder(self) -> Path:
@@ -140,9 +150,22 @@ class Run:
             raise ValueError(f"{self.folder} has no checkpoint; train it again")
         return checkpoint.load(self.folder, steps[-1] if step is None else step)
 
+    def source(self) -> Tensor | None:
+        """What a bridge begins at, in the units of the model; None for noise.
+
+        Raises:
+            ValueError: If it is missing or damaged.
+        """
+        if not self.config.is_bridge:
+            return None
+        try:
+            return load_file(self.folder / SOURCE)["x"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise ValueError(f"{self.folder / SOURCE}, where the bridge begins, cannot be read: {error}") from None
+
     def start(self, count: int, seed: int = 0) -> Tensor | None:
-        """Where samples begin: for a bridge, samples of its start in the units of the model, else None, for noise."""
-        found = self.config.load_start(self.shape, self.normalisation)
+        """Where samples begin: for a bridge, some of its source, else None, for noise."""
+        found = self.source()
         if found is None:
             return None
         share = Noise(seed, stream=START_STREAM).uniform((count, 1), dtype=torch.float64)[:, 0]

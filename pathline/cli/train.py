@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     config.loss(config.field(samples.shape, len(samples.classes)), begin)  # a wrong name is said here
     has_file = config.data != base.data and Path(config.data).suffix.lower() in SUFFIXES
     out = arguments.out or Path("runs") / Path(config.data if has_file else preset or "").stem
-    return _train(Run.create(out, config, split[0], arguments.overwrite), split, console, start=None)
+    return _train(Run.create(out, config, split[0], arguments.overwrite, begin), split, console, start=None)
 
 
 def _resume(arguments: Arguments, base: Config, console: Console) -> int:
@@ -84,14 +85,18 @@ def _resume(arguments: Arguments, base: Config, console: Console) -> int:
             f"{run.config.data} is not what {run.folder} was trained on: its shape, classes or columns differ; restore "
             "it, or train a new run"
         )
-    return _train(run, samples.split(run.config.held_out, run.config.seed), console, start)
+    split = samples.split(run.config.held_out, run.config.seed)
+    if run.digest not in ("", split[0].digest):
+        raise ValueError(
+            f"{run.config.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
+        )
+    return _train(run, split, console, start)
 
 
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:
     config = run.config
     training, held_out = split
-    begin = config.load_start(run.shape, run.normalisation)
-    loss = config.loss(config.field(run.shape, len(run.classes)), begin)
+    loss = config.loss(config.field(run.shape, len(run.classes)), run.source())
     ema, optimizer = EMA(loss.field, config.ema), adamw(loss, config.learning_rate, config.weight_decay)
     if start is None:
         checkpoint.save(run.folder, 0, loss.field, ema, optimizer)
@@ -141,6 +146,11 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
 def _log(run: Run, step: TrainStep, config: Config, began: float) -> None:
     if step.step % config.log_every and step.step != config.steps and step.step != 1:
         return
+    if not math.isfinite(float(step.loss)):
+        raise ValueError(
+            f"the loss is {float(step.loss)} at step {step.step}: the data may be wild, or --learning-rate "
+            f"{config.learning_rate:g} too high; checkpoints made before are kept in {run.folder}"
+        )
     seconds = time.monotonic() - began
     rate = step.step * config.batch_size / seconds
     run.log(
@@ -202,7 +212,8 @@ def _progress(steps: int, done: int, console: Console) -> Iterator[Callable[[Tra
 def _another_way(run: Run) -> str:
     if not run.config.is_bridge:
         return "--sigma beta:1.5 --steps 100"
-    return f"--sigma {run.config.bridge:g} --steps 200" if run.config.bridge else "--sampler rk4"
+    has_score = "score" in run.config.prediction.split(",")
+    return f"--sigma {run.config.bridge:g} --steps 200" if has_score else "--sampler rk4"
 
 
 def _goodbye(run: Run) -> str:

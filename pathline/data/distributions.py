@@ -58,7 +58,9 @@ class Distribution(nn.Module, ABC):
         return self.draw(count, Noise(fresh_seed() if seed is None else seed, stream=DATA_STREAM))
 
     def check(self, x: Tensor) -> Tensor:
-        """The same points, if they have the shape `(batch, dimension)`."""
+        """The same points, if they are real numbers of shape `(batch, dimension)`."""
+        if not x.is_floating_point():
+            raise ValueError(f"x must hold floating-point numbers, got {x.dtype}; pass x.float()")
         if x.ndim != 2 or x.shape[1] != self.dimension:
             raise ValueError(f"x must have shape (batch, {self.dimension}), got {tuple(x.shape)}")
         return x

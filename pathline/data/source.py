@@ -5,6 +5,7 @@ A model sees (raw - shift) / scale; what it makes is brought back by shift + sca
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,7 @@ class Normalisation:
     scale: float | tuple[float, ...]
 
     def __post_init__(self) -> None:
-        shift, scale = torch.as_tensor(self.shift), torch.as_tensor(self.scale)
+        shift, scale = (torch.as_tensor(row, dtype=torch.float64) for row in (self.shift, self.scale))
         if shift.shape != scale.shape or not (shift.isfinite() & scale.isfinite() & (scale > 0)).all():
             raise ValueError(
                 f"shift and scale must be finite, scale positive, and both as long, got {self.shift} and {self.scale}"
@@ -103,6 +104,13 @@ class Samples:
     def is_image(self) -> bool:
         """Whether a sample is a picture: (channels, height, width)."""
         return self.x.ndim == 4
+
+    @property
+    def digest(self) -> str:
+        """A hash of the samples and their classes."""
+        found = hashlib.sha256(self.x.numpy().tobytes())
+        found.update(b"" if self.y is None else self.y.numpy().tobytes())
+        return found.hexdigest()
 
     def take(self, index: Tensor | slice) -> Samples:
         """Some of the samples."""

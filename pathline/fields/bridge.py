@@ -31,7 +31,7 @@ class MixtureBridgeField(Field):
     Points may have any shape that flattens to the mixtures' dimension; every kind is exact at both ends too.
 
     Raises:
-        ValueError: If the mixtures differ in dimension.
+        ValueError: If the mixtures differ in dimension, or the path is no bridge.
     """
 
     path: BridgePath
@@ -46,6 +46,8 @@ class MixtureBridgeField(Field):
         super().__init__()
         if source.dimension != target.dimension:
             raise ValueError(f"both ends must have one dimension, got {source.dimension} and {target.dimension}")
+        if not isinstance(path, BridgePath):
+            raise ValueError(f"path must be a BridgePath, got {path}; MixtureField is for paths from noise")
         self.source, self.target = source.mixture, target.mixture
         self.path = path
         self.prediction = prediction or ((VELOCITY, SCORE) if path.sigma else VELOCITY)

@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pathline.fields.field import Field, on_path
+from pathline.fields.field import Field, gaussian, on_path, tuple_of
 from pathline.paths.path import GaussianPath
-from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
+from pathline.paths.predictions import DATA, SCORE, VELOCITY, Interval, Prediction
 from pathline.tensors import Time, is_eager, meet, time_of, wide
 
 Rows: TypeAlias = Tensor | NDArray[Any]
@@ -70,10 +70,12 @@ class EmpiricalField(Field):
         data: Rows,
         path: GaussianPath,
         bandwidth: float = 0.0,
-        y: Tensor | None = None,
+        y: Tensor | NDArray[Any] | None = None,
         prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
     ) -> None:
         super().__init__()
+        y = None if y is None else torch.as_tensor(y)
+        gaussian(path)
         if data.ndim < 2 or not len(data) or not _is_real(data):
             raise ValueError(
                 f"data must be floating-point numbers of shape (samples, *shape), got {data.dtype} {tuple(data.shape)}"
@@ -92,17 +94,27 @@ class EmpiricalField(Field):
             self.register_buffer("rows", flat, persistent=False)
         else:
             self.rows = flat
-        mean = torch.stack([block.double().sum(0) for _, block in self._blocks()]).sum(0) / len(data)
+            self.register_buffer("like", torch.from_numpy(np.array(flat[:0])), persistent=False)  # samples are like it
+        self.register_buffer("mean", torch.empty(0), persistent=False)
+        self.register_buffer("squares", torch.empty(0), persistent=False)
+        self.register_buffer("y", y, persistent=False)
+        self._measure()
+
+    def _measure(self) -> None:
+        """The mean, the squared distances from it and the largest norm, from the data as it is now."""
+        mean = torch.stack([block.double().sum(0) for _, block in self._blocks()]).sum(0) / len(self.rows)
         if not mean.isfinite().all():
             raise ValueError("data must be finite, and its mean is not")
-        squares = [((block - mean) ** 2).sum(1) for _, block in self._blocks(torch.float64)]
+        self.mean = mean
+        self.squares = torch.cat([((block - mean) ** 2).sum(1) for _, block in self._blocks(torch.float64)])
         norms = [block.norm(dim=1).amax() for _, block in self._blocks(torch.float32)]
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("squares", torch.cat(squares), persistent=False)
-        self.register_buffer("y", y, persistent=False)
-        self.dtype = next(self._blocks())[1].dtype
         self.largest = float(torch.stack(norms).amax())
         self._classes: dict[int, EmpiricalField] = {}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EmpiricalField:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._measure()  # of the data as it is now, in float64 whatever it was made
+        return self
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """The exact value of each head."""
@@ -110,7 +122,8 @@ class EmpiricalField(Field):
 
     def interval(self, kind: Prediction) -> Interval:
         """Everywhere, but at data where that is points without width."""
-        return Interval(0.0, 1.0, has_stop=bool(self.bandwidth or self.path.schedule.ends[1][1]))
+        has_width = self.bandwidth > 0 or self.path.interval((DATA,), SCORE).has_stop
+        return Interval(0.0, 1.0, has_stop=has_width)
 
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         """One or several kinds, exactly.
@@ -152,7 +165,9 @@ class EmpiricalField(Field):
         if self.y is None:
             raise ValueError("this field takes no condition: its data has no labels; EmpiricalField(..., y=labels)")
         y = torch.as_tensor(y)
-        return _OfClasses(self, y) if y.ndim and len(y) > 1 else self.of_class(int(y))
+        if y.ndim > 1 or not y.numel() or y.is_floating_point() or y.dtype == torch.bool:
+            raise ValueError(f"y must be a class index, or one for each point, got {y.dtype} of shape {tuple(y.shape)}")
+        return _OfClasses(self, y)
 
     def of_class(self, label: int) -> EmpiricalField:
         """The field of the data with this label."""
@@ -173,7 +188,8 @@ class EmpiricalField(Field):
     def time(self, x: Tensor, t: Time) -> Tensor:
         """A time of the path at which points like `x` can be read, in float64."""
         if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x must have the shape of the data, (batch, {self.shape}), got {tuple(x.shape)}")
+            wanted = ", ".join(map(str, ("batch", *self.shape)))
+            raise ValueError(f"x must have the shape of the data, ({wanted}), got {tuple(x.shape)}")
         time_of(x, t)
         t = on_path(torch.as_tensor(t, dtype=torch.float64, device=x.device))
         if is_eager(t) and (t == 1).any() and not self.interval(VELOCITY).has_stop:
@@ -192,7 +208,7 @@ class EmpiricalField(Field):
         """The data in pieces, each with the number of its first row."""
         for first in range(0, len(self.rows), COLUMNS):
             piece = self.rows[first : first + COLUMNS]
-            block = piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))
+            block = piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece)).to(self.mean.device)
             yield first, block if dtype is None else block.to(dtype)
 
     def _posterior(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,7 +218,7 @@ class EmpiricalField(Field):
         if not is_eager(x, t) or (torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)):
             mean, total = self._at_once(flat, alpha, s)
         else:
-            dtype = torch.promote_types(torch.float32, torch.promote_types(x.dtype, self.dtype))
+            dtype = torch.promote_types(torch.float32, torch.promote_types(x.dtype, next(self._blocks())[1].dtype))
             pieces = zip(*(torch.split(values, POINTS) for values in (flat, alpha, s)), strict=True)
             found = [self._piece(points, of_data, squared, dtype) for points, of_data, squared in pieces]
             mean, total = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -216,7 +232,9 @@ class EmpiricalField(Field):
         return logits.softmax(1) @ values, torch.logsumexp(logits, 1) + offset
 
     def _rows(self, index: Tensor) -> Tensor:
-        return self.rows[index] if isinstance(self.rows, Tensor) else torch.from_numpy(self.rows[index.numpy()])
+        if isinstance(self.rows, Tensor):
+            return self.rows[index]
+        return torch.from_numpy(self.rows[index.cpu().numpy()]).to(self.mean.device)
 
     def _as_attention(self, x: Tensor, alpha: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-|x - alpha x_i|^2 / 2S as query . x_i - key |x_i - mean|^2 + offset."""
@@ -302,7 +320,7 @@ class _OfClasses(Field):
         super().__init__()
         self.field, self.y = field, y
         self.path, self.prediction = field.path, field.prediction
-        self.labels = sorted(set(y.tolist()))
+        self.labels = sorted(set(y.reshape(-1).tolist()))
         for label in self.labels:
             field.of_class(label)  # refused now if it has none
 
@@ -313,7 +331,7 @@ class _OfClasses(Field):
         return self.field.interval(kind)
 
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
-        found = self._joined(x, t, lambda field, x, t: _tuple(field.read(x, t, *kinds)))
+        found = self._joined(x, t, lambda field, x, t: tuple_of(field.read(x, t, *kinds)))
         return found if len(kinds) > 1 else found[0]
 
     def log_prob(self, x: Tensor, t: Time = 1.0) -> Tensor:
@@ -323,9 +341,11 @@ class _OfClasses(Field):
         self, x: Tensor, t: Time, read: Callable[[EmpiricalField, Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """What each class's field reads of its points, put back in order."""
+        t = self.field.time(x, t)
+        if self.y.numel() == 1:
+            return read(self.field.of_class(self.labels[0]), x, t)
         if len(self.y) != len(x):
             raise ValueError(f"y must be one condition or one per sample, {len(x)}, got {len(self.y)}")
-        t = self.field.time(x, t)
         rows = [(self.y == label).nonzero()[:, 0] for label in self.labels]
         parts = [
             read(self.field.of_class(label), x[mine], t[mine] if t.ndim else t)
@@ -338,14 +358,10 @@ class _OfClasses(Field):
         return self.field.given(y)
 
     def take(self, index: Tensor | slice) -> Field:
-        return _OfClasses(self.field, self.y[index])
+        return self if self.y.numel() == 1 else _OfClasses(self.field, self.y[index])
 
     def repeat(self, copies: int) -> Field:
-        return _OfClasses(self.field, torch.cat([self.y] * copies))
-
-
-def _tuple(value: Any) -> tuple[Tensor, ...]:
-    return value if isinstance(value, tuple) else (value,)
+        return self if self.y.numel() == 1 else _OfClasses(self.field, torch.cat([self.y] * copies))
 
 
 def _is_real(data: Rows) -> bool:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pathline.data.distributions import GaussianMixture, Normal, log_normal
-from pathline.fields.field import Field, on_path
+from pathline.fields.field import Field, gaussian, on_path
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
 from pathline.tensors import Time, meet, time_of
@@ -43,6 +43,7 @@ class MixtureField(Field):
         prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
     ) -> None:
         super().__init__()
+        gaussian(path)
         self.mixture = distribution.mixture
         self.path = path
         self.prediction = prediction

@@ -129,6 +129,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def tuple_of(value: Any) -> tuple[Tensor, ...]:
+    """What a reading returned, as a tuple also where it is one tensor."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def gaussian(path: Path) -> None:
+    """Refuse a path that does not begin at noise.
+
+    Raises:
+        ValueError: If it is a bridge.
+    """
+    if not path.is_gaussian:
+        raise ValueError(f"path must be a GaussianPath, from noise, got {path}; MixtureBridgeField is for bridges")
+
+
 def on_path(t: Tensor) -> Tensor:
     """The time, if it is one of a path.
 

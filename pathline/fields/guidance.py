@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.fields.field import Field
+from pathline.fields.field import Field, tuple_of
 from pathline.fields.network import Given
 from pathline.paths.predictions import Interval, Prediction
 from pathline.tensors import meet
@@ -56,9 +56,9 @@ class ClassifierFree(Field):
             field, conditions = self._pair
             y = tree_map(lambda *leaves: torch.cat(leaves), *(c.conditions(x) for c in conditions))
             both = field.under(torch.cat((x, x)), t if t.ndim == 0 else torch.cat((t, t)), y)
-            given, free = zip(*(part.chunk(2) for part in _tuple(both)), strict=True)
+            given, free = zip(*(part.chunk(2) for part in tuple_of(both)), strict=True)
         else:
-            given, free = (_tuple(self._read(field, x, t)) for field in (self.conditional, self.unconditional))
+            given, free = (tuple_of(self._read(field, x, t)) for field in (self.conditional, self.unconditional))
         w = meet(self.w.to(x.device, x.dtype), x)
         mixed = tuple((1 - w) * f + w * g for g, f in zip(given, free, strict=True))
         return mixed if isinstance(self.prediction, tuple) else mixed[0]
@@ -96,7 +96,3 @@ def _pair(conditional: Field, unconditional: Field) -> Any:
     if conditional.field is not unconditional.field or unconditional.y is None or conditional.y is None:
         return None
     return conditional.field, (conditional, unconditional)
-
-
-def _tuple(value: Any) -> tuple[Tensor, ...]:
-    return value if isinstance(value, tuple) else (value,)

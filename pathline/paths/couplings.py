@@ -82,7 +82,10 @@ def _cheapest(noise: Tensor, data: Tensor) -> Tensor:
     """For each data point the noise that it gets, as an index."""
     if noise.shape != data.shape:
         raise ValueError(f"noise must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}")
-    gain = data.detach().flatten(1) @ noise.detach().flatten(1).T
-    rows, columns = linear_sum_assignment(gain.double().cpu().numpy(), maximize=True)
+    x, z = (points.detach().flatten(1).double() for points in (data, noise))
+    gain = (x - x.mean(0)) @ (z - z.mean(0)).T  # what is the same for all would only cost digits
+    if not gain.isfinite().all():
+        raise ValueError("noise and data must be finite to be paired, and some of them are NaN or infinite")
+    rows, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
     assert (rows == range(len(data))).all()
     return torch.from_numpy(columns).to(noise.device)

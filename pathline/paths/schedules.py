@@ -259,8 +259,8 @@ class SubVariancePreservingSchedule(_Rates):
 class VarianceExplodingSchedule(Schedule):
     """Data under ever more noise, in even steps of its logarithm: alpha = 1, beta = high (low / high)^t.
 
-    It begins at a normal of standard deviation `high`, wide enough to drown the data, and ends at data with noise of
-    `low` left on it.
+    It begins at a normal of standard deviation `high`, which drowns data of about unit size around 0 and no other, and
+    ends at data with noise of `low` left on it.
 
     Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 30; the range of Karras et al. 2022,
     https://arxiv.org/abs/2206.00364

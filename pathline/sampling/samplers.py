@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pathline.fields.field import Field
 from pathline.noise import Noise
+from pathline.paths.bridge import BridgePath
 from pathline.paths.predictions import DATA, NOISE
 from pathline.sampling.dynamics import FieldDiffusion, FieldFlow, Reading, field_heads, no_gradient, read_along
 from pathline.sampling.sigmas import Sigma, sigma_of
@@ -191,10 +192,10 @@ class _Renewal(Solver):
 
     def __init__(self, field: Field, x: Tensor, times: Tensor, kept: Tensor) -> None:
         no_gradient(times)
-        if not field.path.is_gaussian:
+        if not field.path.is_gaussian and (field.path != BridgePath() or bool((kept < 1).any())):
             raise ValueError(
                 f"a renewal of noise needs a Gaussian path, and this is {field.path}: there is none in what it begins "
-                "at; use ODESampler, or SDESampler with a sigma and times where its score is finite"
+                "at; use ODESampler, with a velocity head, or SDESampler with times where its score is finite"
             )
         self.field = field
         self.parts = _parts(field, x, times)

@@ -101,6 +101,10 @@ class MatchingLoss(nn.Module):
         """Where paths to a batch of data begin: at noise, or at random samples of the source."""
         if self.source is None:
             return noise.like(data, draw)
+        if self.source.shape[1:] != data.shape[1:] or not len(self.source):
+            raise ValueError(
+                f"source must hold samples of the data's shape, {tuple(data.shape[1:])}, got {tuple(self.source.shape)}"
+            )
         share = noise.uniform((len(data), 1), draw, torch.float64, data.device)[:, 0]
         return self.source[(share * len(self.source)).long()].to(data.dtype)
 

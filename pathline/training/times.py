@@ -57,4 +57,5 @@ class LogitNormalTimes(Times):
     def draw(self, count: int, noise: Noise, like: Tensor) -> Tensor:
         """sigmoid(mean + std N)."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        return (self.mean + self.std * noise.normal((count, 1), 0, dtype, like.device)[:, 0]).sigmoid()
+        t = (self.mean + self.std * noise.normal((count, 1), 0, dtype, like.device)[:, 0]).sigmoid()
+        return t.clamp(torch.finfo(dtype).tiny, 1 - torch.finfo(dtype).eps / 2)  # rounding makes some of them 1

@@ -31,7 +31,7 @@ from pathline.tensors import mean_per_sample, wide
 
 FLOOR_STREAM = 32
 NODES, REACH = 161, 8.0  # of the trapezoidal rule along each axis, and how many standard deviations it spans
-CHUNK = 1 << 13  # draws at once
+DRAWS, CHUNK = 200_000, 1 << 13  # draws, unless told otherwise, and how many at once
 
 
 class Floor(NamedTuple):
@@ -63,6 +63,10 @@ def loss_floor(
     Raises:
         ValueError: If a time is at an end where the target does not follow from the point and the data.
     """
+    if not isinstance(field, MixtureField | EmpiricalField):
+        raise ValueError(f"field must be exact, a MixtureField or an EmpiricalField, got {type(field).__name__}")
+    if draws is not None and draws < 2:
+        raise ValueError(f"draws must be at least 2, for a mean and its standard error, got {draws}")
     t = wide(torch.as_tensor(t)).reshape(-1)
     _, (factor,), singular = field.path.mix((DATA,), prediction, t)
     assert factor is not None  # it is that of the only head
@@ -73,7 +77,7 @@ def loss_floor(
     if draws is None and isinstance(field, MixtureField) and field.mixture.dimension <= 2:
         value = factor**2 * torch.stack([_integral(field, time) for time in t])
         return Floor(value, torch.zeros_like(value))
-    return _average(field, len(t), lambda k, u: t[k].expand_as(u), prediction, draws or 200_000, seed)
+    return _average(field, len(t), lambda k, u: t[k].expand_as(u), prediction, draws or DRAWS, seed)
 
 
 def loss_floor_by_time(
@@ -151,6 +155,8 @@ def _data(field: MixtureField | EmpiricalField, count: int, noise: Noise, is_con
         return field.mixture.sample(count, seed), field
     row = (noise.uniform((count, 1), 1, torch.float64)[:, 0] * len(field.rows)).long()
     data = field.samples(row)
+    if field.bandwidth:
+        data = data + field.bandwidth * noise.like(data, 3)
     if not is_conditional:
         return data, field
     if field.y is None:

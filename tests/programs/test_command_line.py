@@ -253,6 +253,34 @@ def test_a_bridge_is_sampled_from_its_start(bridge, tmp_path, flags):
     )
 
 
+def test_a_bridge_of_data_predictions_is_drawn_and_sampled(tiny, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", "circles-to-checkerboard", "--prediction", "data", *tiny, "--out", str(run)]) == 0
+    assert (run / "README.md").exists()
+    assert (
+        main(
+            ["sample", str(run), "--steps", "3", "--count", "5", "--sampler", "ddim", "--out", str(tmp_path / "a.npz")]
+        )
+        == 0
+    )
+
+
+def test_a_run_on_samples_that_changed_is_not_resumed(tiny, tmp_path, capsys):
+    path, run = tmp_path / "a.npy", tmp_path / "run"
+    np.save(path, np.random.default_rng(0).normal(size=(60, 2)))
+    assert main(["train", "vectors", "--data", str(path), *tiny, "--out", str(run)]) == 0
+    (run / "README.md").unlink()
+    np.save(path, np.random.default_rng(1).normal(size=(60, 2)))
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "has changed" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tiny, tmp_path, capsys):
+    flags = [*tiny, "--learning-rate", "1e30", "--clip", "1e30", "--out", str(tmp_path / "run"), "--log-every", "1"]
+    assert main(["train", "moons", *flags]) == 2
+    assert "the loss is" in capsys.readouterr().err
+
+
 def test_a_bridge_draws_its_pictures_and_its_card(bridge):
     assert {path.name for path in (bridge / "samples").iterdir()} >= {"grid.png", "noise-to-data.gif", "loss.png"}
     assert "| start | rings |" in (bridge / "README.md").read_text()

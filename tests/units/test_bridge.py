@@ -200,7 +200,10 @@ GAUSSIAN = pl.NetworkField(nn.Identity(), pl.GaussianPath(pl.LinearSchedule()))
         (lambda: network_field(0.0, pl.EDMPrediction()).velocity(ONES, 0.5), "a bridge has no edm:0.5"),
         (lambda: pl.MatchingLoss(network_field(0.0)), "source must be given"),
         (lambda: pl.MatchingLoss(GAUSSIAN, source=ONES), "source must be left out"),
-        (lambda: pl.MatchingLoss(network_field(0.8), source=torch.ones(3, 2))(ONES), "noise must have the shape"),
+        (
+            lambda: pl.MatchingLoss(network_field(0.8), source=torch.ones(3, 2))(ONES),
+            "source must hold samples of the data's shape",
+        ),
         (lambda: pl.sample(network_field(0.0), (3, 1)), "start must be given"),
         (lambda: pl.sample(network_field(0.0), (3, 1), start=torch.ones(2, 1)), r"shape of the samples, \(3, 1\)"),
         (lambda: pl.sample(network_field(0.8), (3, 1), pl.DDIM(0.0), start=ONES), "needs a Gaussian path"),

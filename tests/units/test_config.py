@@ -50,6 +50,8 @@ def test_a_bridge_begins_at_its_own_samples_in_the_units_of_the_data():
         ({"prediction": "velocity,score"}, "use weight balanced"),
         ({"prediction": "edm:0.5"}, "a bridge has no edm"),
         ({"prediction": "data"}, "it needs a score head"),
+        ({"prediction": "data,score", "weight": "balanced"}, "must have a velocity head"),
+        ({"prediction": "velocity,score", "weight": "error-as:velocity"}, "velocity cannot be read from score alone"),
     ],
 )
 def test_a_bridge_refuses_heads_that_it_cannot_be_read_from(change, said):
@@ -149,3 +151,14 @@ def test_every_field_is_explained():
         if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr)
     }
     assert explained == {field.name for field in fields(pl.Config)}
+
+
+@pytest.mark.parametrize("prediction", ["velocity,velocity", "edm:0.5,edm:1"])
+def test_a_head_is_named_once(prediction):
+    with pytest.raises(ValueError, match="must name different heads, and edm once at most"):
+        pl.Config(network="mlp", prediction=prediction).field((2,), 0)
+
+
+def test_a_bridge_has_no_schedule():
+    with pytest.raises(ValueError, match="schedule must be left out for a bridge"):
+        pl.Config(start="rings", schedule="cosine")

@@ -180,3 +180,11 @@ def test_a_source_of_samples_is_coupled_as_noise_is():
     plain = pl.MatchingLoss(Still(pl.BridgePath()), source=source).draw(data, 0)
     assert torch.equal(coupled.noise, OT()(plain.noise, data))
     assert torch.equal(coupled.x, (1 - coupled.t[:, None]) * coupled.noise + coupled.t[:, None] * data)
+
+
+def test_an_offset_costs_no_digits_and_nan_is_named():
+    noise, data = pl.Noise(1).normal((64, 2)), pl.Noise(2).normal((64, 2))
+    coupling = pl.OptimalTransportCoupling()
+    assert torch.equal(coupling(noise, data), coupling(noise, (data + 4096).double() - 0.0))
+    with pytest.raises(ValueError, match="noise and data must be finite"):
+        coupling(noise, data * torch.nan)

@@ -383,7 +383,7 @@ def test_samples_with_a_width_have_it():
         (lambda d: pl.EmpiricalField(d, PATH, y=torch.zeros(90)), "class index .* got torch.float32"),
         (lambda d: pl.EmpiricalField(d / 0, PATH), "data must be finite"),
         (lambda d: pl.EmpiricalField(torch.where(d == d[7], math.nan, d), PATH), "data must be finite"),
-        (lambda d: pl.EmpiricalField(d, PATH).velocity(d[:, :2], 0.5), r"\(batch, \(3,\)\), got \(90, 2\)"),
+        (lambda d: pl.EmpiricalField(d, PATH).velocity(d[:, :2], 0.5), r"\(batch, 3\), got \(90, 2\)"),
         (lambda d: pl.EmpiricalField(d, PATH).velocity(d, torch.zeros(5)), r"t must have shape \(\) or \(batch,\)"),
         (lambda d: pl.EmpiricalField(d, PATH).velocity(d, -0.1), r"t must lie in \[0, 1\]"),
         (lambda d: pl.EmpiricalField(d, PATH).given(1), "its data has no labels"),
@@ -398,3 +398,54 @@ def test_samples_with_a_width_have_it():
 def test_what_is_no_data_set_is_refused(attempt, message):
     with pytest.raises(ValueError, match=message):
         attempt(cluster())
+
+
+def test_a_module_that_is_cast_measures_itself_again():
+    data, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double(), torch.arange(40) % 2
+    path = pl.GaussianPath(pl.LinearSchedule())
+    exact = pl.EmpiricalField(data, path, y=y)
+    x, before = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), exact.given(1).velocity(data[:5], 0.6)
+    for kind, bound in ((torch.float32, 1e-6), (torch.bfloat16, 0.05)):
+        cast = pl.EmpiricalField(data, path, y=y).to(kind)
+        cast.given(0).velocity(x, 0.6)
+        found = cast.given(1).velocity(data[:5].float(), 0.6)
+        assert cast.mean.dtype == torch.float64 and (found - before).abs().max() < bound * before.abs().max()
+    again = exact.float().double()
+    assert again.given(1).velocity(data[:5], 0.6).dtype == torch.float64
+
+
+def test_samples_of_an_array_have_its_dtype():
+    data = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    path = pl.GaussianPath(pl.LinearSchedule())
+    assert pl.sample(pl.EmpiricalField(data, path), (4, 2), steps=3, seed=0).dtype == torch.float32
+
+
+def test_a_schedule_that_rounds_at_data_is_singular_there():
+    schedule = pl.FunctionSchedule(lambda t: (torch.pi / 2 * t).sin(), lambda t: (torch.pi / 2 * t).cos())
+    data = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    exact = pl.EmpiricalField(data, pl.GaussianPath(schedule))
+    assert 1.0 not in exact.interval(pl.SCORE)
+    x = pl.sample(exact, (30, 2), steps=60, seed=0)
+    assert pl.metrics.nearest_distance(x, data).max() < 0.2
+
+
+def test_fields_of_noise_and_of_bridges_refuse_each_other():
+    with pytest.raises(ValueError, match="path must be a GaussianPath"):
+        pl.EmpiricalField(torch.randn(5, 2), pl.BridgePath(0.5))
+    normal = pl.Normal(torch.zeros(2))
+    with pytest.raises(ValueError, match="path must be a GaussianPath"):
+        pl.MixtureField(normal, pl.BridgePath())
+    with pytest.raises(ValueError, match="path must be a BridgePath"):
+        pl.MixtureBridgeField(normal, normal, pl.GaussianPath(pl.LinearSchedule()))
+
+
+def test_a_guided_pair_of_classes_takes_another_class():
+    y = torch.arange(30) % 3
+    exact = pl.EmpiricalField(torch.randn(30, 2), pl.GaussianPath(pl.LinearSchedule()), y=y)
+    x = torch.randn(4, 2)
+    guided = pl.ClassifierFree(exact.given(0), exact.given(None), 2.0).given(1)
+    true = 2 * exact.given(1).velocity(x, 0.5) - exact.velocity(x, 0.5)
+    assert torch.allclose(guided.velocity(x, 0.5), true, atol=1e-5)
+    for wrong in (1.7, True, torch.tensor([], dtype=torch.long)):
+        with pytest.raises(ValueError, match="y must be a class index"):
+            exact.given(wrong)

@@ -8,6 +8,7 @@ from scipy import integrate
 
 import pathline as pl
 from pathline.verify import loss_floor, loss_floor_by_time
+from pathline.verify.parts import points
 
 pytestmark = pytest.mark.fast
 
@@ -114,7 +115,7 @@ def test_who_knows_the_class_can_lose_less():
     error = (free.standard_error**2 + told.standard_error**2).sqrt()
     assert (told.value[:2] < free.value[:2] - 5 * error[:2]).all()
     # it is the average of the floors of each class alone
-    each = [loss_floor_by_time(field.given(k), bins=4, draws=4000) for k in (0, 1)]
+    each = [loss_floor_by_time(field.of_class(k), bins=4, draws=4000) for k in (0, 1)]
     share = [float((y == k).double().mean()) for k in (0, 1)]
     mean = sum(s * floor.value for s, floor in zip(share, each, strict=True))
     error = (told.standard_error**2 + sum((s * f.standard_error) ** 2 for s, f in zip(share, each, strict=True))).sqrt()
@@ -148,3 +149,21 @@ def test_floors_depend_on_their_seed_only():
 def test_a_floor_that_is_not_known_is_refused(attempt, message):
     with pytest.raises(ValueError, match=message):
         attempt(*labelled())
+
+
+def test_a_bandwidth_is_part_of_the_data():
+    data = points(8, 2, seed=5)
+    blurred = pl.EmpiricalField(data, pl.GaussianPath(pl.LinearSchedule()), bandwidth=0.5)
+    mixture = pl.GaussianMixture(data, torch.full((8,), 0.25, dtype=torch.float64))
+    t = torch.tensor([0.5, 0.9])
+    drawn = loss_floor(blurred, t, draws=60_000)
+    exact = loss_floor(pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule())), t)
+    assert ((drawn.value - exact.value).abs() < 5 * drawn.standard_error).all()
+
+
+def test_only_exact_fields_have_a_floor_and_draws_are_enough():
+    path = pl.GaussianPath(pl.LinearSchedule())
+    with pytest.raises(ValueError, match=r"field must be exact.*NetworkField"):
+        loss_floor(pl.NetworkField(pl.MLP(2, 8), path), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="draws must be at least 2"):
+        loss_floor(pl.EmpiricalField(torch.randn(5, 2), path), torch.tensor([0.5]), draws=0)
