@@ -60,9 +60,9 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     run = Run.open(arguments.run)
     out = arguments.out or run.samples_folder / "sample.png"
-    if out.suffix not in (".png", ".npz", ".csv"):
+    if out.suffix.lower() not in (".png", ".npz", ".csv"):
         raise ValueError(f"--out must end in .png, .npz or .csv, got {out}")
-    if out.suffix == ".csv" and len(run.shape) != 1:
+    if out.suffix.lower() == ".csv" and len(run.shape) != 1:
         raise ValueError(f"--out must end in .png or .npz for samples of shape {run.shape}, got {out}")
     sampler = sampler_of(arguments.sampler, arguments.sigma)
     field, y = _bound(run, arguments)
@@ -158,10 +158,11 @@ def class_index(label: str, classes: tuple[str, ...]) -> int:
 
 def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
+    if out.suffix.lower() == ".npz":
         arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": y.numpy()}
-        np.savez(out, **arrays)  # type: ignore[arg-type]
-    elif out.suffix == ".csv":
+        with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    elif out.suffix.lower() == ".csv":
         _write_table(run, raw, y, out)
     elif len(run.shape) == 3:
         low, high = run.normalisation.back(torch.tensor([-1.0, 1.0])).tolist()

@@ -92,9 +92,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             arrays = {"x": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} cannot be read as arrays of numbers ({error}); objects are not read, as that could run what the "
-            "file says: save plain numbers, with numpy.save or numpy.savez"
-        ) from None
+            f"{path} cannot be read as arrays of numbers: it is damaged, or holds objects, which are not read, as that "
+            "could run what the file says; save plain numbers, with numpy.save or numpy.savez"
+        ) from error
     if "x" not in arrays or not set(arrays) <= {"x", "y"}:
         raise ValueError(
             f"{path} must hold an array x, and y if there are classes, got {', '.join(arrays) or 'none'}; "

@@ -75,7 +75,7 @@ def noising_and_its_reversal_are_one_path(schedule: Schedule) -> Iterator[Figure
 def langevin_keeps_its_density() -> Iterator[Figure]:
     """Langevin dynamics keeps p from p, also at a frozen time of a path."""
     x = mixture().sample(20_000, seed=33)
-    times = torch.linspace(0, 2, 1001, dtype=torch.float64)
+    times = torch.linspace(0, 2, 401, dtype=torch.float64)
     exact = field()
     frozen = langevin_of(exact, 1.0, sigma=0.6)
     *_, end = walk(frozen, EulerMaruyama(), x, times, Noise(34))

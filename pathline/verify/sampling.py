@@ -107,9 +107,9 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [
         ("ode", (ODESampler(HEUN), 100)),
         ("stochastic-heun", (SDESampler(1.0, StochasticHeun()), 300)),
-        ("ddim:0", (DDIM(0.0), 1000)),
-        ("ddim:0.5", (DDIM(0.5), 1000)),
-        ("ddim:1", (DDIM(1.0), 1000)),
+        ("ddim:0", (DDIM(0.0), 500)),
+        ("ddim:0.5", (DDIM(0.5), 500)),
+        ("ddim:1", (DDIM(1.0), 500)),
     ]
 
 
