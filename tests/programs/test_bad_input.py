@@ -196,7 +196,7 @@ ARRAYS = [
     array("infinities", np.array([[1, np.inf], [3, -np.inf]]), "x[0, 1]", "got inf", "(and 1 more like it)"),
     array("complex numbers", np.zeros((3, 2), complex), "real numbers", "complex128"),
     array("words", np.array([["a", "b"]]), "real numbers", "<U1"),
-    array("objects", OBJECTS, "my.npy", "objects are not read", "numpy.save"),
+    array("objects", OBJECTS, "my.npy", "objects, which are not read", "numpy.save"),
     array("no array", b"hello", "my.npy", "cannot be read as arrays", "numpy.save"),
     array("empty file", b"", "my.npy", "cannot be read as arrays"),
     array("cut short", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'", "my.npy", "cannot be read as arrays"),
@@ -212,7 +212,7 @@ ARRAYS = [
     array("y with NaN", {"x": np.zeros((3, 2)), "y": np.array([0, np.nan, 0])}, "y must be classes", "nan"),
     array("y unlike any other", {"x": np.zeros((3, 2)), "y": np.arange(3)}, "a different one for each of the 3"),
     array("y of complex numbers", {"x": np.zeros((3, 2)), "y": np.zeros(3, complex)}, "whole numbers or words"),
-    array("y of objects", {"x": np.zeros((1, 2)), "y": OBJECTS[0]}, "my.npz", "objects are not read"),
+    array("y of objects", {"x": np.zeros((1, 2)), "y": OBJECTS[0]}, "my.npz", "objects, which are not read"),
     Row("no zip", "train vectors --data {here}/my.npz", ("my.npz", "cannot be read"), {"my.npz": b"PK\x03\x04hello"}),
 ]  # fmt: skip
 
