@@ -10,7 +10,6 @@ import pathline as pl
 from pathline.fields import empirical
 from pathline.noise import Noise
 
-
 PATH = pl.GaussianPath(pl.CosineSchedule())
 KINDS = (pl.VELOCITY, pl.SCORE, pl.DATA, pl.NOISE, pl.V)
 
