@@ -127,6 +127,10 @@ class Noise:
         """Standard normal numbers with the shape, dtype and device of `x`."""
         return self.normal(x.shape, draw, x.dtype, x.device)
 
+    def rows(self, count: int, size: int, draw: int = 0, device: torch.device | None = None) -> Tensor:
+        """`count` row numbers of `size` rows, each as likely as the others, drawn with replacement."""
+        return (self.uniform((count, 1), draw, torch.float64, device)[:, 0] * size).long()
+
     def permutation(self, size: int, draw: int = 0) -> Tensor:
         """A random order of `size` things."""
         high, low = self.words((2, size), draw)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -168,8 +167,7 @@ class Run:
         found = self.source()
         if found is None:
             return None
-        share = Noise(seed, stream=START_STREAM).uniform((count, 1), dtype=torch.float64)[:, 0]
-        return found[(share * len(found)).long()]
+        return found[Noise(seed, stream=START_STREAM).rows(count, len(found))]
 
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""

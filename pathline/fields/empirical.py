@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pathline.fields.exact import kinds_of
 from pathline.fields.field import Field, gaussian, on_path, tuple_of
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, SCORE, VELOCITY, Interval, Prediction
@@ -36,9 +37,8 @@ Rows: TypeAlias = Tensor | NDArray[Any]
 POINTS, COLUMNS = 1 << 10, 1 << 12  # points and data points at once: their logits stay in a processor's cache
 CELLS = 1 << 22  # numbers of the data points that are looked up at once
 FEW, MANY = 2, 1 << 10  # data points within reach, per point: so few of a block that they are looked up; too many to be
-ROUNDING = (
-    0.5 * torch.finfo(torch.float32).eps
-)  # of a product of two vectors, over that of their lengths: 0.35 was seen
+# the error of a product of two vectors, over that of their lengths: 0.35 eps was seen
+ROUNDING = 0.5 * torch.finfo(torch.float32).eps
 CLOSE = 3e-4  # the error of a logit up to which float32 is trusted; that of the velocity is a hundredth of it
 
 
@@ -135,11 +135,7 @@ class EmpiricalField(Field):
         m = self._posterior(x, t)[0].to(torch.float64)
         y, (alpha, s) = wide(x), self._scales(x, t)
         pull = (y - alpha * m) / s
-        c = self.path.schedule.at(t, y)
-        score, data = -pull, m + alpha * self.bandwidth**2 * pull
-        half = meet(self.path.schedule.variance_slope(t) / 2, x)
-        known = {SCORE: score, VELOCITY: c.alpha_dot * data - half * score}
-        found = tuple(known[kind] if kind in known else kind.target(c, data, -c.beta * score) for kind in kinds)
+        found = kinds_of(self.path, y, t, -pull, m + alpha * self.bandwidth**2 * pull, kinds)
         found = tuple(value.to(x.dtype) for value in found)
         return found if len(kinds) > 1 else found[0]
 

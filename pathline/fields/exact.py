@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pathline.data.distributions import GaussianMixture, Normal, log_normal
 from pathline.fields.field import Field, gaussian, on_path
-from pathline.paths.path import GaussianPath
+from pathline.paths.path import GaussianPath, Path
 from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
 from pathline.tensors import Time, meet, time_of
 
@@ -63,11 +63,7 @@ class MixtureField(Field):
             ValueError: If t is outside [0, 1].
         """
         t = on_path(time_of(x, t))
-        c = self.path.schedule.at(t, x)
-        half = meet(self.path.schedule.variance_slope(t) / 2, x).to(x.dtype)
-        score, data = self._score_and_data(x, t)
-        known = {SCORE: score, VELOCITY: c.alpha_dot * data - half * score}  # whose rows may be infinite at an end
-        found = tuple(known[kind] if kind in known else kind.target(c, data, -c.beta * score) for kind in kinds)
+        found = kinds_of(self.path, x, t, *self._score_and_data(x, t), kinds)
         return found if len(kinds) > 1 else found[0]
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
@@ -109,3 +105,13 @@ class MixtureField(Field):
         spread = mixture.from_axes(alpha * mixture.variances.to(x.dtype) * pull)
         data = (r * (mixture.means.to(x.dtype) + spread)).sum(1)
         return score.reshape(x.shape), data.reshape(x.shape)
+
+
+def kinds_of(
+    path: Path, x: Tensor, t: Tensor, score: Tensor, data: Tensor, kinds: tuple[Prediction, ...]
+) -> tuple[Tensor, ...]:
+    """Any kinds from the exact score and expected data at `x`; the rows of two of them may be infinite at an end."""
+    c = path.schedule.at(t, x)
+    half = meet(path.schedule.variance_slope(t) / 2, x).to(x.dtype)
+    known = {SCORE: score, VELOCITY: c.alpha_dot * data - half * score}
+    return tuple(known[kind] if kind in known else kind.target(c, data, -c.beta * score) for kind in kinds)

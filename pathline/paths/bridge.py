@@ -97,8 +97,7 @@ class BridgePath(Path):
         for each in (kind, *heads):
             known(each, self.sigma)
         if kind in heads:
-            one = torch.ones_like(t)
-            outside = ~((t >= 0) & (t <= 1))
+            _, one, outside = mix(kind, kind, self.schedule, t)
             return HeadMix(None, tuple(one if head == kind else None for head in heads), outside)
         head = self._straight(heads, kind)
         m, n, singular = mix(heads[head], kind, self.schedule, t)

@@ -105,8 +105,7 @@ class MatchingLoss(nn.Module):
             raise ValueError(
                 f"source must hold samples of the data's shape, {tuple(data.shape[1:])}, got {tuple(self.source.shape)}"
             )
-        share = noise.uniform((len(data), 1), draw, torch.float64, data.device)[:, 0]
-        return self.source[(share * len(self.source)).long()].to(data.dtype)
+        return self.source[noise.rows(len(data), len(self.source), draw, data.device)].to(data.dtype)
 
     def _pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
         """The noise of each run of samples whose numbers follow each other, and how many they are."""

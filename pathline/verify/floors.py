@@ -84,7 +84,7 @@ def loss_floor_by_time(
     field: MixtureField | EmpiricalField,
     prediction: Prediction = VELOCITY,
     bins: int = 10,
-    draws: int = 200_000,
+    draws: int = DRAWS,
     seed: int = 0,
     is_conditional: bool = False,
 ) -> Floor:
@@ -153,7 +153,7 @@ def _data(field: MixtureField | EmpiricalField, count: int, noise: Noise, is_con
             raise ValueError("is_conditional needs data with labels, EmpiricalField(..., y=labels), got a MixtureField")
         seed = int(noise.words((1, 1), 1)[0, 0])
         return field.mixture.sample(count, seed), field
-    row = (noise.uniform((count, 1), 1, torch.float64)[:, 0] * len(field.rows)).long()
+    row = noise.rows(count, len(field.rows), 1)
     data = field.samples(row)
     if field.bandwidth:
         data = data + field.bandwidth * noise.like(data, 3)

@@ -388,7 +388,7 @@ MUTANTS = [
     ),
     Mutant(
         "a data set's velocity with the score's sign",
-        "fields/empirical.py",
+        "fields/exact.py",
         "VELOCITY: c.alpha_dot * data - half * score",
         "VELOCITY: c.alpha_dot * data + half * score",
         (7, "the_density_of_a_data_set_follows_its_equation", "cosine"),
@@ -396,8 +396,8 @@ MUTANTS = [
     Mutant(
         "a velocity with all of the slope of beta squared",
         "fields/exact.py",
-        "half = meet(self.path.schedule.variance_slope(t) / 2, x)",
-        "half = meet(self.path.schedule.variance_slope(t), x)",
+        "half = meet(path.schedule.variance_slope(t) / 2, x)",
+        "half = meet(path.schedule.variance_slope(t), x)",
         (8, "both_losses_have_one_gradient", "velocity"),
     ),
     Mutant(
