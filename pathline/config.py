@@ -149,7 +149,7 @@ class Config:
             raise ValueError(
                 f"start must have samples of the data's shape, {shape}, got {found.shape} from {self.start}"
             )
-        return units.into(found.x)
+        return units.into(found.x[:])
 
     def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
         """A new field for samples of this shape: the same weights for the same seed."""

@@ -11,6 +11,7 @@ from pathline.sampling.sample import sample
 from pathline.sampling.samplers import default_sampler
 
 MOST = 500  # samples for the figures
+SEEN = 50_000  # training samples that they are held against
 STEPS = 30
 
 CARD = """# {name}
@@ -37,17 +38,17 @@ The loss by time is in `samples/loss.png`, the way from noise to data in `sample
 def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -> None:
     """Write README.md of a run, with figures measured now."""
     field, sampler = run.field(), default_sampler()
-    real = held_out.take(slice(MOST))
-    shape = (len(real.x), *run.shape)
+    real, y = held_out.first(MOST)
+    shape = (len(real), *run.shape)
     made = sample(
-        field if real.y is None else guided(field, real.y),
+        field if y is None else guided(field, y),
         shape,
         sampler,
         STEPS,
         seed=2,
-        start=run.start(len(real.x), 2),
+        start=run.start(len(real), 2),
     )
-    seen, kept = run.normalisation.into(training.x), run.normalisation.into(real.x)
+    seen, kept = run.normalisation.into(training.first(SEEN)[0]), run.normalisation.into(real)
     span = float(seen.max() - seen.min()) if training.is_image else 1.0
     unit = "the data's range" if training.is_image else "the model, in which the data has standard deviation 1"
     last = [line for line in run.metrics() if "held_out_loss" in line][-1]
@@ -55,19 +56,20 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
         "data": training.title,
         "licence of the data": training.licence,
         "source of the data": training.source,
-        "split": f"{len(training.x):,} samples to train on, {len(held_out.x):,} held out, never seen in training",
+        "split": f"{len(training):,} samples to train on, {len(held_out):,} held out, never seen in training",
         "weights": f"{sum(p.numel() for p in field.parameters()):,}, averaged over training",
         "trained in": f"{seconds:.0f} s",
     }
     figures = {
         f"held-out matching loss at step {last['step']}": f"{last['held_out_loss']:.4f}",
     }
-    if len(real.x) > 1:
+    if len(real) > 1:
+        new = f"distance to the nearest{'' if len(seen) == len(training) else f' of {SEEN:,}'} training sample"
         figures |= {
             f"squared energy distance of {len(made)} samples to held-out data, in units of {unit}": (
                 f"{energy_distance(made / span, kept / span):.4f}"
             ),
-            "distance to the nearest training sample, over that of held-out data (1: as new as real data)": (
+            f"{new}, over that of held-out data (1: as new as real data)": (
                 f"{memorisation_ratio(made, seen, kept):.2f}"
             ),
         }

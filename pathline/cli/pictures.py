@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from pathline.data.source import Samples
+from pathline.data.source import Normalisation, Samples
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
@@ -25,6 +25,7 @@ from pathline.sampling.samplers import default_sampler
 COLUMNS = 10
 STEPS = 30
 POINTS = 2000
+SEEN = 50_000  # points of the data that settle what a picture shows
 NAMED = 12  # classes that a legend has room for
 
 
@@ -32,9 +33,9 @@ def draw_all(run: Run, training: Samples) -> None:
     """All pictures of a finished run."""
     field = run.field()
     w = run.config.guidance if run.config.drop else 1.0  # without a trained null class there is nothing to guide by
-    low, high = float(training.x.min()), float(training.x.max())
+    low, high = value_range(run.normalisation) if training.is_image else window(training)
     draw_grid(run, sample_classes(run, field, w), w, low, high, run.samples_folder / "grid.png")
-    draw_animation(run, field, w, *((low, high) if training.is_image else window(training)))
+    draw_animation(run, field, w, low, high)
     draw_loss(run)
 
 
@@ -51,7 +52,7 @@ def labels(run: Run, count: int) -> Tensor:
     return torch.arange(count) * max(len(run.classes), 1) // count
 
 
-def draw_grid(run: Run, x: Tensor, w: float, low: float, high: float, path: Path) -> None:
+def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) -> None:
     """Samples class by class: a row of pictures each, or a colour each in the plane."""
     if len(run.shape) == 3:
         title = f"{run.config.data}, guidance {w:g}" if run.classes else run.config.data
@@ -107,9 +108,17 @@ def plane(x: Tensor) -> Any:
     return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
 
 
+def value_range(units: Normalisation) -> tuple[float, float]:
+    """Black and white of pictures that a model sees between -1 and 1."""
+    shift, scale = units.shift, units.scale
+    assert isinstance(shift, float) and isinstance(scale, float)
+    return shift - scale, shift + scale
+
+
 def window(training: Samples) -> tuple[Any, Any]:
     """Two corners that hold the data and most of the noise; a square, unless its sides have units of their own."""
-    low, high = plane(training.x).min(0), plane(training.x).max(0)
+    points = plane(training.first(SEEN)[0])
+    low, high = points.min(0), points.max(0)
     reach = 1.3 * (high - low) / 2
     reach = np.where(reach > 0, reach, 1.0) if training.columns else np.full(2, reach.max() or 1.0)
     return (low + high) / 2 - reach, (low + high) / 2 + reach

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +17,57 @@ from torch import Tensor
 from pathline.noise import Noise
 
 SPLIT_STREAM = 6
+BLOCK = 1 << 24  # bytes that are read at once, where all would be too many
+
+
+class Rows:
+    """Rows of a tensor that may be larger than memory, read when they are asked for.
+
+    Args:
+        x: Of shape `(rows, *shape)`; it may be a mapped file.
+        index: Which of its rows these are, and in which order; all of them unless given.
+        change: What is done to rows as they are read, a batch of them at a time, row by row.
+    """
+
+    def __init__(
+        self, x: Tensor, index: Tensor | None = None, change: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.x, self.index, self.change = x, index, change
+
+    def __len__(self) -> int:
+        return len(self.x if self.index is None else self.index)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all the rows, as a tensor would have it."""
+        return (len(self), *self.x.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, the rows' own included."""
+        return self.x.ndim
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Some of the rows, in memory."""
+        found = self.x[index if self.index is None else self.index[index]]
+        return found.clone() if self.change is None else self.change(found)
+
+    def take(self, index: Tensor | slice) -> Rows:
+        """Some of the rows, still unread."""
+        if self.index is None:
+            index = torch.arange(len(self))[index] if isinstance(index, slice) else index
+            return Rows(self.x, index, self.change)
+        return Rows(self.x, self.index[index], self.change)
+
+
+Array: TypeAlias = Tensor | Rows
+
+
+def blocks_of(x: Array) -> Iterator[Tensor]:
+    """All rows in their order, as many at a time as fill a block."""
+    row = 8 * max(1, torch.Size(x.shape[1:]).numel())
+    for first in range(0, len(x), max(1, BLOCK // row)):
+        yield x[first : first + max(1, BLOCK // row)]
 
 
 @dataclass(frozen=True)
@@ -40,19 +93,21 @@ class Normalisation:
             )
 
     @classmethod
-    def of(cls, raw: Tensor) -> Normalisation:
+    def of(cls, raw: Array) -> Normalisation:
         """What brings data of shape `(samples, *shape)` to the size of noise.
 
         Each entry of a vector gets mean 0 and standard deviation 1; one that never changes is only shifted. Pictures
         are brought between -1 and 1, all by the same numbers.
         """
-        raw = raw.double()
-        if raw.ndim == 2:
-            changes = raw.amax(0) > raw.amin(0)
-            scale = torch.where(changes, raw.std(0, correction=0), 1.0)
-            return cls(tuple(raw.mean(0).tolist()), tuple(scale.tolist()))
-        low, high = float(raw.min()), float(raw.max())
-        return cls((low + high) / 2, (high - low) / 2 if high > low else 1.0)
+        ends = [torch.aminmax(block, dim=0) for block in blocks_of(raw)]
+        low, high = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
+        if raw.ndim != 2:
+            least, most = float(low.min()), float(high.max())
+            return cls((least + most) / 2, (most - least) / 2 if most > least else 1.0)
+        mean = torch.stack([block.double().sum(0) for block in blocks_of(raw)]).sum(0) / len(raw)
+        square = torch.stack([(block.double() - mean).square().sum(0) for block in blocks_of(raw)]).sum(0)
+        scale = torch.where(high > low, (square / len(raw)).sqrt(), 1.0)
+        return cls(tuple(mean.tolist()), tuple(scale.tolist()))
 
     def into(self, raw: Tensor) -> Tensor:
         """The data as a model sees it, in torch's default type."""
@@ -68,7 +123,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Samples:
-    """A data set in memory.
+    """A data set, in memory or in a mapped file.
 
     Attributes:
         x: Raw data, of shape `(samples, *shape)`.
@@ -79,9 +134,10 @@ class Samples:
         licence: Its terms.
         source: Where it is from.
         columns: The names of a vector's entries, if they have any.
+        fingerprint: What stands for the whole data set that these are of; a hash of all of it, unless given.
     """
 
-    x: Tensor
+    x: Array
     y: Tensor | None
     classes: tuple[str, ...]
     normalisation: Normalisation | None
@@ -89,6 +145,10 @@ class Samples:
     licence: str
     source: str
     columns: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.x)
 
     @property
     def units(self) -> Normalisation:
@@ -107,14 +167,23 @@ class Samples:
 
     @property
     def digest(self) -> str:
-        """A hash of the samples and their classes."""
-        found = hashlib.sha256(self.x.numpy().tobytes())
+        """What stands for the whole data set that these samples are of, and changes with it."""
+        if self.fingerprint:
+            return self.fingerprint
+        found = hashlib.sha256()
+        for block in blocks_of(self.x):
+            found.update(block.numpy().tobytes())
         found.update(b"" if self.y is None else self.y.numpy().tobytes())
         return found.hexdigest()
 
     def take(self, index: Tensor | slice) -> Samples:
-        """Some of the samples."""
-        return replace(self, x=self.x[index], y=None if self.y is None else self.y[index])
+        """Some of the samples; those of a mapped file stay in it."""
+        x = self.x.take(index) if isinstance(self.x, Rows) else self.x[index]
+        return replace(self, x=x, y=None if self.y is None else self.y[index])
+
+    def first(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """The first samples and their conditions, in memory."""
+        return self.x[:count], None if self.y is None else self.y[:count]
 
     def split(self, share: float, seed: int = 0) -> tuple[Samples, Samples]:
         """Training and held-out samples, the same share of each class held out; it depends on the seed alone.
@@ -125,16 +194,18 @@ class Samples:
         Raises:
             ValueError: If either part would be empty.
         """
-        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self.x))
-        one = torch.zeros(len(self.x), dtype=torch.long)
-        held = _held_out(order, one if self.y is None else self.y, share)
+        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
+        one = torch.zeros(len(self), dtype=torch.long)
+        held = _held_out(order, self.y if self.classes and self.y is not None else one, share)
         held = held if held.any() else _held_out(order, one, share)
         if held.all() or not held.any():
             raise ValueError(
                 f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples"
             )
-        training, rest = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
-        return replace(training, normalisation=training.units), replace(rest, normalisation=training.units)
+        whole = replace(self, fingerprint=self.digest)
+        training, rest = whole.take((~held).nonzero()[:, 0]), whole.take(held.nonzero()[:, 0])
+        units = training.units
+        return replace(training, normalisation=units), replace(rest, normalisation=units)
 
 
 def _held_out(order: Tensor, y: Tensor, share: float) -> Tensor:
