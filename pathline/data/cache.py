@@ -52,6 +52,7 @@ class About:
     source: str = ""
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     normalisation: Normalisation | None = None
     relabel: tuple[int, ...] = ()
     """The index of each class that was handed over, among `classes`: names are known in their order only at the end."""
@@ -147,6 +148,7 @@ def _copy(parts: Iterator[Block | About], folder: Path) -> None:
         "source": about.source,
         "classes": about.classes,
         "columns": about.columns,
+        "numbers": about.numbers,
         "normalisation": about.normalisation and (about.normalisation.shift, about.normalisation.scale),
         "relabel": about.relabel,
         "digest": digest.hexdigest(),
@@ -175,6 +177,7 @@ def _load(folder: Path) -> Samples:
             source=about["source"],
             columns=tuple(about["columns"]),
             fingerprint=about["digest"],
+            numbers=tuple(about["numbers"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}, a cache, is damaged: {error}; remove it, and the data is read again") from error

@@ -38,10 +38,12 @@ class FileSource(Source):
     Attributes:
         path: Of the file.
         label: The column of a .csv that holds the class; its columns are called 1, 2, ... if the file has no header.
+        numbers: The columns of a .csv that hold numbers to condition on, with commas between their names.
     """
 
     path: str
     label: str = ""
+    numbers: str = ""
 
     def load(self) -> Samples:
         """All of it; numbers keep their precision, and whole numbers become floats.
@@ -57,16 +59,41 @@ class FileSource(Source):
             raise ValueError(f"there is no file {path}")
         if self.label and suffix != ".csv":
             raise ValueError(f"label names a column of a .csv, got {self.label!r} for {path}; an .npz has classes in y")
+        if self.numbers and suffix != ".csv":
+            raise ValueError(
+                f"numbers names columns of a .csv, got {self.numbers!r} for {path}; an .npz has numbers in y"
+            )
+        if self.label and self.numbers:
+            raise ValueError(
+                f"either label or numbers is what samples are conditioned on, got {self.label!r} and {self.numbers!r}; "
+                "leave out one of them"
+            )
         if suffix == ".csv":
-            return _from_table(path, self.label)
+            return _from_table(path, self.label, self.numbers)
         arrays = _arrays(path)
         x = _numbers(path, arrays["x"])
-        y, classes = _classes(_words(path, arrays["y"], len(x)), f"{path}: y") if "y" in arrays else (None, ())
-        return _samples(path, x, y, classes)
+        if "y" not in arrays:
+            return _samples(path, x, None)
+        y = arrays["y"]
+        if y.dtype.kind in "buif" and (y.ndim == 2 or (y.dtype.kind == "f" and (y != np.round(y)).any())):
+            if len(y) != len(x) or not y.size or y.ndim > 2:
+                raise ValueError(f"{path}: y must have a row for each of the {len(x)} samples of x, got {y.shape}")
+            wrong = np.argwhere(~np.isfinite(y))
+            if len(wrong):
+                raise ValueError(f"{path}: y{wrong[0].tolist()} must be a finite number, got {y[tuple(wrong[0])]}")
+            y = y.reshape(len(y), -1).astype(np.float64)
+            names = tuple(f"y{i + 1}" for i in range(y.shape[1])) if y.shape[1] > 1 else ("y",)
+            return _samples(path, x, torch.from_numpy(y), numbers=names)
+        return _samples(path, x, *_classes(_words(path, y, len(x)), f"{path}: y"))
 
 
 def _samples(
-    path: Path, x: Tensor, y: Tensor | None, classes: tuple[str, ...], columns: tuple[str, ...] = ()
+    path: Path,
+    x: Tensor,
+    y: Tensor | None,
+    classes: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
 ) -> Samples:
     of_what = f"{x.shape[1]} numbers" if x.ndim == 2 else f"shape {tuple(x.shape[1:])}"
     return Samples(
@@ -78,6 +105,7 @@ def _samples(
         licence="not stated",
         source=path.name,
         columns=columns,
+        numbers=numbers,
     )
 
 
@@ -157,7 +185,7 @@ def _classes(words: Sequence[str], where: str) -> tuple[Tensor, tuple[str, ...]]
 # ---- tables
 
 
-def _from_table(path: Path, label: str) -> Samples:
+def _from_table(path: Path, label: str, numbers: str) -> Samples:
     rows = list(_rows(path))
     if not rows:
         raise ValueError(f"{path} is empty; it needs a row each sample")
@@ -165,9 +193,14 @@ def _from_table(path: Path, label: str) -> Samples:
     if label and label not in columns:
         raise ValueError(f"{path} has no column {label!r} for the label{did_you_mean(label, columns)}")
     of_label = columns.index(label) if label else None
-    kept = [i for i in range(len(columns)) if i != of_label]
+    given = next(csv.reader([numbers], skipinitialspace=True), []) if numbers else []
+    for name in given:
+        if name not in columns:
+            raise ValueError(f"{path} has no column {name!r} for the numbers{did_you_mean(name, columns)}")
+    of_numbers = [columns.index(name) for name in given]
+    kept = [i for i in range(len(columns)) if i != of_label and i not in of_numbers]
     if not kept:
-        raise ValueError(f"{path} must have a column of numbers beside the label, got {label!r} alone")
+        raise ValueError(f"{path} must have a column of numbers beside the label, got {label or numbers!r} alone")
     complaints = [complaint for row in rows for complaint in _complaints(row, columns, of_label)]
     if complaints:
         hint = "" if label else ", or name the column that holds the class with --label"
@@ -176,6 +209,9 @@ def _from_table(path: Path, label: str) -> Samples:
         )
     x = torch.tensor([[float(cells[i]) for i in kept] for _, cells in rows], dtype=torch.float64)
     names = tuple(columns[i] for i in kept)
+    if of_numbers:
+        y = torch.tensor([[float(cells[i]) for i in of_numbers] for _, cells in rows], dtype=torch.float64)
+        return _samples(path, x, y, (), names, tuple(given))
     if of_label is None:
         return _samples(path, x, None, (), names)
     return _samples(path, x, *_classes([cells[of_label] for _, cells in rows], f"{path}, column {label!r}"), names)

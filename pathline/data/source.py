@@ -127,7 +127,7 @@ class Samples:
 
     Attributes:
         x: Raw data, of shape `(samples, *shape)`.
-        y: Class indices of shape `(samples,)`, or None.
+        y: Class indices of shape `(samples,)`, numbers of shape `(samples, numbers)` in float64, or None.
         classes: The names of the classes.
         normalisation: Into the units of the model; None if it is to be learned from the part that is trained on.
         title: What it is, in a line.
@@ -135,6 +135,7 @@ class Samples:
         source: Where it is from.
         columns: The names of a vector's entries, if they have any.
         fingerprint: What stands for the whole data set that these are of; a hash of all of it, unless given.
+        numbers: The names of the numbers in `y`; none if it holds classes, or nothing.
     """
 
     x: Array
@@ -146,6 +147,7 @@ class Samples:
     source: str
     columns: tuple[str, ...] = ()
     fingerprint: str = ""
+    numbers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)

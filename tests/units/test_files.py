@@ -110,3 +110,40 @@ def test_y_of_an_npz_are_classes(tmp_path, y, names, index):
 def test_an_npz_may_hold_x_alone(tmp_path):
     np.savez_compressed(tmp_path / "my.npz", x=np.ones((4, 2)))
     assert pl.FileSource(str(tmp_path / "my.npz")).load().y is None
+
+
+# ---- numbers to condition on
+
+
+@pytest.mark.parametrize(
+    ("numbers", "x", "y"),
+    [
+        ("age", [[1, 3, 4], [5, 7, 8], [9, 11, 12]], [[2], [6], [10]]),
+        ("d, a", [[2, 3], [6, 7], [10, 11]], [[4, 1], [8, 5], [12, 9]]),
+        ('"b,c"', [[1, 2, 4], [5, 6, 8], [9, 10, 12]], [[3], [7], [11]]),
+    ],
+)
+def test_numbers_are_columns_in_the_order_of_their_names(tmp_path, numbers, x, y):
+    path = tmp_path / "my.csv"
+    path.write_text('a,age,"b,c",d\n1,2,3,4\n5,6,7,8\n9,10,11,12\n')
+    samples = pl.FileSource(str(path), numbers=numbers).load()
+    assert samples.x.tolist() == x and samples.y.tolist() == y and samples.y.dtype == torch.float64
+    assert samples.classes == () and len(samples.numbers) == len(y[0])
+    assert all(name in numbers for name in samples.numbers)
+    assert samples.take(slice(1, 3)).y.tolist() == y[1:]
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.array([0.5, 1, 2, 3]), ("y",)),
+        (np.arange(8).reshape(4, 2), ("y1", "y2")),
+        (np.array([[1.0], [2], [3], [4]]), ("y",)),
+    ],
+    ids=["fractions", "columns", "a column"],
+)
+def test_y_of_an_npz_may_be_numbers(tmp_path, y, names):
+    np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
+    samples = pl.FileSource(str(tmp_path / "my.npz")).load()
+    assert samples.numbers == names and samples.classes == ()
+    assert samples.y.dtype == torch.float64 and samples.y.tolist() == y.reshape(4, -1).tolist()
