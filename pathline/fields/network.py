@@ -50,17 +50,23 @@ class NetworkField(Field):
     def given(self, y: Any) -> Field:
         """The field under a condition: one value for all samples, or one per sample; None is the null condition.
 
+        Where the null condition is a vector, of k numbers, y has shape `(samples, k)`; `(k,)` is one value for all.
+
         Raises:
             ValueError: If the network takes no condition.
         """
         if not takes_condition(self.network):
             raise ValueError(
                 f"{type(self.network).__name__} takes no condition: its forward must accept (x, t, y); "
-                "train it with labels (classes=...) to give it one or to guide it"
+                "train it with labels (classes=... or numbers=...) to give it one or to guide it"
             )
         if isinstance(y, list):  # of labels; a tree is a tuple or a dictionary
             y = torch.as_tensor(y)
-        return Given(self, self.null if y is None else tree_map(torch.as_tensor, y))
+        null = self.null
+        if y is None:
+            return Given(self, null)
+        y = tree_map(torch.as_tensor, y)
+        return Given(self, y if null is None else tree_map(_as_rows, y, null))
 
     @property
     def null(self) -> Any:
@@ -110,14 +116,22 @@ class Given(Field):
 
 
 def takes_condition(network: nn.Module) -> bool:
-    """Whether a network can be called as `network(x, t, y)`; if it has an attribute `classes`, whether that is set."""
-    if hasattr(network, "classes"):
-        return bool(network.classes)
+    """Whether a network can be called as `network(x, t, y)`; one with an attribute `classes` or `numbers` says so."""
+    known = [getattr(network, name) for name in ("classes", "numbers") if hasattr(network, name)]
+    if known:
+        return any(known)
     try:
         inspect.signature(network.forward).bind(None, None, None)
     except TypeError:
         return False
     return True
+
+
+def _as_rows(leaf: Tensor, null: Tensor) -> Tensor:
+    """Conditions in a batch, where they come without it: one for all samples, or single numbers one each."""
+    one = null.shape[1:]
+    is_bare = leaf.ndim < null.ndim and (leaf.shape == one or one.numel() == 1)
+    return leaf.reshape(-1, *one) if is_bare else leaf
 
 
 def _is_batch(leaf: Any) -> bool:

@@ -38,6 +38,7 @@ class Preconditioned(nn.Module):
             raise ValueError(f"sigma_data must be positive, got {sigma_data}; it is the data's standard deviation")
         self.network, self.schedule, self.sigma_data = network, schedule, sigma_data
         self.classes = getattr(network, "classes", takes_condition(network))
+        self.numbers = getattr(network, "numbers", None)
         self.null = getattr(network, "null", None)
 
     def forward(self, x: Tensor, t: Tensor, *y: Any) -> Any:

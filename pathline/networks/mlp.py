@@ -1,4 +1,4 @@
-"""A residual MLP for vectors, every block modulated by time and class."""
+"""A residual MLP for vectors, every block modulated by time and condition."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ class MLP(nn.Module):
         depth: The number of residual blocks.
         classes: The number of classes, or None; the null class has the index `classes`.
         heads: How many predictions it makes, side by side.
+        numbers: How many numbers of about unit size each sample is conditioned on, or None; the null condition is NaN.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not positive, or there are both classes and numbers.
     """
 
     def __init__(
-        self, dimension: int, width: int = 256, depth: int = 3, classes: int | None = None, heads: int = 1
+        self,
+        dimension: int,
+        width: int = 256,
+        depth: int = 3,
+        classes: int | None = None,
+        heads: int = 1,
+        numbers: int | None = None,
     ) -> None:
         super().__init__()
         if min(dimension, width, depth, heads) < 1:
@@ -31,8 +38,9 @@ class MLP(nn.Module):
                 f"dimension, width, depth and heads must be at least 1, got {dimension}, {width}, {depth} and {heads}"
             )
         self.classes = classes
-        self.null = classes
-        self.condition = Conditioning(width, classes)
+        self.numbers = numbers
+        self.condition = Conditioning(width, classes, numbers)
+        self.null = self.condition.null
         self.first = nn.Linear(dimension, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.last = nn.Linear(width, heads * dimension)

@@ -1,4 +1,4 @@
-"""A small U-Net for images: down and up again, every block modulated by time and class.
+"""A small U-Net for images: down and up again, every block modulated by time and condition.
 
 Source: Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B, made smaller
 """
@@ -21,9 +21,10 @@ class UNet(nn.Module):
         classes: The number of classes, or None; the null class has the index `classes`.
         heads: How many predictions it makes, side by side.
         has_attention: Whether pixels of the lowest level attend to each other.
+        numbers: How many numbers of about unit size each sample is conditioned on, or None; the null condition is NaN.
 
     Raises:
-        ValueError: If a size is not positive, or the width is no multiple of 8.
+        ValueError: If a size is not positive, the width is no multiple of 8, or there are both classes and numbers.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class UNet(nn.Module):
         classes: int | None = None,
         heads: int = 1,
         has_attention: bool = True,
+        numbers: int | None = None,
     ) -> None:
         super().__init__()
         if min(channels, width, depth, heads) < 1 or width % 8:
@@ -42,11 +44,12 @@ class UNet(nn.Module):
                 f"got {channels}, {depth}, {heads} and {width}"
             )
         self.classes = classes
-        self.null = classes
+        self.numbers = numbers
         self.depth = depth
         embedding = 4 * width
         widths = [width * 2**level for level in range(depth)]
-        self.condition = Conditioning(embedding, classes)
+        self.condition = Conditioning(embedding, classes, numbers)
+        self.null = self.condition.null
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(_Block(widths[max(level - 1, 0)], w, embedding) for level, w in enumerate(widths))
         self.middle = _Block(widths[-1], widths[-1], embedding)
