@@ -136,6 +136,7 @@ class Samples:
         columns: The names of a vector's entries, if they have any.
         fingerprint: What stands for the whole data set that these are of; a hash of all of it, unless given.
         numbers: The names of the numbers in `y`; none if it holds classes, or nothing.
+        number_units: Into the units of the model, for the numbers; learned where `normalisation` is.
     """
 
     x: Array
@@ -148,6 +149,7 @@ class Samples:
     columns: tuple[str, ...] = ()
     fingerprint: str = ""
     numbers: tuple[str, ...] = ()
+    number_units: Normalisation | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -156,6 +158,13 @@ class Samples:
     def units(self) -> Normalisation:
         """The normalisation, learned from these samples unless it is given."""
         return self.normalisation or Normalisation.of(self.x)
+
+    @property
+    def conditions(self) -> Tensor | None:
+        """What a model is conditioned on: class indices as they are, numbers in its own units."""
+        if self.y is None or not self.numbers:
+            return self.y
+        return (self.number_units or Normalisation.of(self.y)).into(self.y)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,8 +215,11 @@ class Samples:
             )
         whole = replace(self, fingerprint=self.digest)
         training, rest = whole.take((~held).nonzero()[:, 0]), whole.take(held.nonzero()[:, 0])
-        units = training.units
-        return replace(training, normalisation=units), replace(rest, normalisation=units)
+        units, of_numbers = training.units, self.number_units
+        if of_numbers is None and self.numbers and training.y is not None:
+            of_numbers = Normalisation.of(training.y)
+        training, rest = (replace(part, normalisation=units, number_units=of_numbers) for part in (training, rest))
+        return training, rest
 
 
 def _held_out(order: Tensor, y: Tensor, share: float) -> Tensor:
