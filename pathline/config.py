@@ -21,7 +21,7 @@ from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
 from pathline.networks.unet import UNet
 from pathline.paths.bridge import BridgePath
-from pathline.paths.couplings import Coupling
+from pathline.paths.couplings import Coupling, OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import VELOCITY, EDMPrediction, Prediction
 from pathline.paths.schedules import Schedule
@@ -41,6 +41,8 @@ class Config:
     """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel), or a .csv, .npy or .npz file."""
     label: str = ""
     """The column of a .csv that holds the class, by its name, or by its number if the file has no header."""
+    numbers: str = ""
+    """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
     held_out: float = 0.2
     """The share of the data that is held out for validation."""
     start: str = "noise"
@@ -60,7 +62,7 @@ class Config:
     weight: str = "unit"
     """How much an error counts: unit; balanced, for targets that grow without bound; or error-as:KIND."""
     is_conditional: bool = True
-    """Whether the labels of the data are used, if it has any."""
+    """Whether the classes or numbers that come with the data are used, if there are any."""
     network: str = "unet"
     """The network: mlp for vectors, unet for images."""
     width: int = 32
@@ -128,13 +130,13 @@ class Config:
         return self.start != "noise"
 
     def load(self) -> Samples:
-        """The data, without its labels unless they are used.
+        """The data, without its classes or numbers unless they are used.
 
         Raises:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
-        samples = source_of(self.data, self.label).load()
-        return samples if self.is_conditional else replace(samples, y=None, classes=())
+        samples = source_of(self.data, self.label, self.numbers).load()
+        return samples if self.is_conditional else replace(samples, y=None, classes=(), numbers=())
 
     def load_start(self, shape: tuple[int, ...], units: Normalisation) -> Tensor | None:
         """What paths begin at, in the units of the model; None for noise.
@@ -151,7 +153,7 @@ class Config:
             )
         return units.into(found.x[:])
 
-    def field(self, shape: tuple[int, ...], classes: int) -> NetworkField:
+    def field(self, shape: tuple[int, ...], classes: int, numbers: int = 0) -> NetworkField:
         """A new field for samples of this shape: the same weights for the same seed."""
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
@@ -167,7 +169,7 @@ class Config:
             raise ValueError(f"prediction must name different heads, and edm once at most, got {self.prediction!r}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = self._network(shape, classes or None, len(heads))
+            network = self._network(shape, classes or None, len(heads), numbers or None)
         for head in heads:
             if isinstance(head, EDMPrediction):
                 network = Preconditioned(network, path.schedule, head.sigma_data)
@@ -187,12 +189,18 @@ class Config:
                 "use weight balanced, or times such as uniform:0.01,0.99"
             )
         is_conditional = field.null is not None
-        weight = build(Weight, self.weight)
+        coupling, weight = build(Coupling, self.coupling), build(Weight, self.weight)
+        is_within = isinstance(coupling, OptimalTransportCoupling) and coupling.is_within_classes
+        if is_within and is_conditional and field.null.is_floating_point():
+            raise ValueError(
+                "coupling must be independent for a model conditioned on numbers, as transport keeps to classes, got "
+                f"{self.coupling!r}; optimal-transport:0 goes across all, which biases a conditional model"
+            )
         for head in field.heads:
             weight.at(torch.tensor([0.5]), field.path, head)  # a weight that this path cannot have is refused now
         return MatchingLoss(
             field,
-            coupling=build(Coupling, self.coupling),
+            coupling=coupling,
             times=build(Times, self.times),
             weight=weight,
             drop=self.drop if is_conditional else 0.0,
@@ -200,7 +208,7 @@ class Config:
             source=start,
         )
 
-    def _network(self, shape: tuple[int, ...], classes: int | None, heads: int) -> nn.Module:
+    def _network(self, shape: tuple[int, ...], classes: int | None, heads: int, numbers: int | None) -> nn.Module:
         fits = {1: "mlp", 3: "unet"}.get(len(shape))
         if fits is None:
             raise ValueError(
@@ -218,15 +226,15 @@ class Config:
                 raise ValueError(
                     f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}"
                 )
-            return UNet(shape[0], self.width, self.depth, classes, heads)
-        return MLP(shape[0], self.width, self.depth, classes, heads)
+            return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers)
+        return MLP(shape[0], self.width, self.depth, classes, heads, numbers)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def source_of(data: str, label: str = "") -> Source:
+def source_of(data: str, label: str = "", numbers: str = "") -> Source:
     """Where data of this name comes from.
 
     Raises:
@@ -236,9 +244,10 @@ def source_of(data: str, label: str = "") -> Source:
         raise ValueError(f"data must be named, such as --data FILE, which ends in {', '.join(SUFFIXES)}")
     name, sources, toys = data.partition(":")[0], catalogue(Source), catalogue(Distribution)
     if name not in sources and Path(data).suffix.lower() in SUFFIXES:
-        return FileSource(data, label)
-    if label:
-        raise ValueError(f"label names a column of a .csv, got {label!r} for {data}")
+        return FileSource(data, label, numbers)
+    for names, value in (("label names a column", label), ("numbers names columns", numbers)):
+        if value:
+            raise ValueError(f"{names} of a .csv, got {value!r} for {data}")
     if name in sources:
         return build(Source, data)
     if name in toys:

@@ -1,6 +1,7 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
-config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  and source.safetensors for a bridge
+config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/
+source.safetensors for a bridge, numbers.safetensors for a model conditioned on numbers
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from pathline.noise import Noise
 from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 
-START_STREAM = 12
-SOURCE = "source.safetensors"
-PARTS = ("config.json", SOURCE, "metrics.jsonl", "README.md", "checkpoints", "samples")
+START_STREAM, NUMBERS_STREAM = 12, 14
+SOURCE, NUMBERS = "source.safetensors", "numbers.safetensors"
+KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
+PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Run:
         normalisation: Between the units of the data and the model's.
         columns: The names of a vector's entries, if any.
         digest: Of the samples that it is trained on, so that a change of them is seen; empty where it was not kept.
+        numbers: The names of the numbers that it is conditioned on, if any.
+        normalisation_of_numbers: Between the units of the numbers and the model's.
     """
 
     folder: Path
@@ -50,6 +54,8 @@ class Run:
     normalisation: Normalisation
     columns: tuple[str, ...] = ()
     digest: str = ""
+    numbers: tuple[str, ...] = ()
+    normalisation_of_numbers: Normalisation | None = None
 
     @classmethod
     def create(
@@ -76,12 +82,25 @@ class Run:
             cls.open(folder)  # refuses to replace what is no run
             for part in (folder / name for name in PARTS):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-        run = cls(folder, config, samples.shape, samples.classes, samples.units, samples.columns, samples.digest)
+        run = cls(
+            folder,
+            config,
+            samples.shape,
+            samples.classes,
+            samples.units,
+            samples.columns,
+            samples.digest,
+            samples.numbers,
+            samples.units_of_numbers,
+        )
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
         try:
             run.samples_folder.mkdir(parents=True, exist_ok=True)
             if source is not None:
                 save_file({"x": source}, folder / SOURCE)
+            if samples.numbers and samples.y is not None:
+                rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
+                save_file({"y": samples.y[rows]}, folder / NUMBERS)
             (folder / "config.json").write_text(json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
@@ -100,12 +119,17 @@ class Run:
         try:
             values = json.loads(path.read_bytes())
             about = values.pop("samples")
-            units = Normalisation(*(_numbers(about["normalisation"][name]) for name in ("shift", "scale")))
+            units = _units(about["normalisation"])
+            of_numbers = _units(about["normalisation_of_numbers"]) if about.get("numbers") else None
             shape = tuple(int(size) for size in about["shape"])
-            classes, columns = (tuple(map(str, names)) for names in (about["classes"], about.get("columns", [])))
+            classes, columns, numbers = (
+                tuple(map(str, names))
+                for names in (about["classes"], about.get("columns", []), about.get("numbers", []))
+            )
+            digest = str(about.get("digest", ""))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
-        return cls(folder, config_from(values, path), shape, classes, units, columns, str(about.get("digest", "")))
+        return cls(folder, config_from(values, path), shape, classes, units, columns, digest, numbers, of_numbers)
 
     @property
     def samples_folder(self) -> Path:
@@ -169,12 +193,33 @@ class Run:
             return None
         return found[Noise(seed, stream=START_STREAM).rows(count, len(found))]
 
+    def kept_numbers(self) -> Tensor:
+        """The numbers of some training samples in random order, of shape `(samples, numbers)`, in their own units.
+
+        Raises:
+            ValueError: If they are missing or damaged.
+        """
+        try:
+            return load_file(self.folder / NUMBERS)["y"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise ValueError(
+                f"{self.folder / NUMBERS}, numbers to make samples under, cannot be read: {error}"
+            ) from None
+
+    def conditions(self, y: Tensor) -> Tensor:
+        """Conditions as the model sees them: class indices as they are, numbers in its own units."""
+        return y if self.normalisation_of_numbers is None else self.normalisation_of_numbers.into(y)
+
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""
-        field = self.config.field(self.shape, len(self.classes))
+        field = self.config.field(self.shape, len(self.classes), len(self.numbers))
         found = self.checkpoint(step)
         checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
+
+
+def _units(about: Any) -> Normalisation:
+    return Normalisation(_numbers(about["shift"]), _numbers(about["scale"]))
 
 
 def _numbers(value: Any) -> float | tuple[float, ...]:

@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
     samples = config.load()
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
-    config.loss(config.field(samples.shape, len(samples.classes)), begin)  # a wrong name is said here
+    field = config.field(samples.shape, len(samples.classes), len(samples.numbers))
+    config.loss(field, begin)  # a wrong name is said here
     has_file = config.data != base.data and Path(config.data).suffix.lower() in SUFFIXES
     out = arguments.out or Path("runs") / Path(config.data if has_file else preset or "").stem
     return _train(Run.create(out, config, split[0], arguments.overwrite, begin), split, console, start=None)
@@ -96,7 +97,7 @@ def _resume(arguments: Arguments, base: Config, console: Console) -> int:
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:
     config = run.config
     training, held_out = split
-    loss = config.loss(config.field(run.shape, len(run.classes)), run.source())
+    loss = config.loss(config.field(run.shape, len(run.classes), len(run.numbers)), run.source())
     ema, optimizer = EMA(loss.field, config.ema), adamw(loss, config.learning_rate, config.weight_decay)
     if start is None:
         checkpoint.save(run.folder, 0, loss.field, ema, optimizer)
@@ -110,7 +111,7 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: in
     steps = train(
         loss,
         run.normalisation.into(training.x),
-        training.y,
+        training.conditions,
         steps=config.steps,
         batch_size=config.batch_size,
         optimizer=optimizer,
@@ -164,7 +165,7 @@ def _log(run: Run, step: TrainStep, config: Config, began: float) -> None:
 
 def _validate(run: Run, step: int, loss: MatchingLoss, ema: EMA, held_out: Samples) -> None:
     with ema.applied():
-        by_time = loss_by_time(loss, run.normalisation.into(held_out.x), held_out.y)
+        by_time = loss_by_time(loss, run.normalisation.into(held_out.x), held_out.conditions)
     run.log(step=step, held_out_loss=float(by_time.mean()), held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()])
 
 

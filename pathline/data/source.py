@@ -136,7 +136,7 @@ class Samples:
         columns: The names of a vector's entries, if they have any.
         fingerprint: What stands for the whole data set that these are of; a hash of all of it, unless given.
         numbers: The names of the numbers in `y`; none if it holds classes, or nothing.
-        number_units: Into the units of the model, for the numbers; learned where `normalisation` is.
+        normalisation_of_numbers: The same as `normalisation`, for the numbers in `y`.
     """
 
     x: Array
@@ -149,7 +149,7 @@ class Samples:
     columns: tuple[str, ...] = ()
     fingerprint: str = ""
     numbers: tuple[str, ...] = ()
-    number_units: Normalisation | None = None
+    normalisation_of_numbers: Normalisation | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -160,11 +160,17 @@ class Samples:
         return self.normalisation or Normalisation.of(self.x)
 
     @property
+    def units_of_numbers(self) -> Normalisation | None:
+        """The same for the numbers in `y`; None if there are none."""
+        if self.y is None or not self.numbers:
+            return None
+        return self.normalisation_of_numbers or Normalisation.of(self.y)
+
+    @property
     def conditions(self) -> Tensor | None:
         """What a model is conditioned on: class indices as they are, numbers in its own units."""
-        if self.y is None or not self.numbers:
-            return self.y
-        return (self.number_units or Normalisation.of(self.y)).into(self.y)
+        units = self.units_of_numbers
+        return self.y if self.y is None or units is None else units.into(self.y)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -215,11 +221,9 @@ class Samples:
             )
         whole = replace(self, fingerprint=self.digest)
         training, rest = whole.take((~held).nonzero()[:, 0]), whole.take(held.nonzero()[:, 0])
-        units, of_numbers = training.units, self.number_units
-        if of_numbers is None and self.numbers and training.y is not None:
-            of_numbers = Normalisation.of(training.y)
-        training, rest = (replace(part, normalisation=units, number_units=of_numbers) for part in (training, rest))
-        return training, rest
+        units, of_numbers = training.units, training.units_of_numbers
+        training = replace(training, normalisation=units, normalisation_of_numbers=of_numbers)
+        return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
 
 
 def _held_out(order: Tensor, y: Tensor, share: float) -> Tensor:
