@@ -38,7 +38,8 @@ The loss by time is in `samples/loss.png`, the way from noise to data in `sample
 def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -> None:
     """Write README.md of a run, with figures measured now."""
     field, sampler = run.field(), default_sampler()
-    real, y = held_out.first(MOST)
+    held = held_out.take(slice(MOST))
+    real, y = held.x[:], held.conditions
     shape = (len(real), *run.shape)
     made = sample(
         field if y is None else guided(field, y),
@@ -54,6 +55,7 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
     last = [line for line in run.metrics() if "held_out_loss" in line][-1]
     about = {
         "data": training.title,
+        **({"conditioned on": ", ".join(run.numbers)} if run.numbers else {}),
         "licence of the data": training.licence,
         "source of the data": training.source,
         "split": f"{len(training):,} samples to train on, {len(held_out):,} held out, never seen in training",
@@ -75,7 +77,7 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
         }
     text = CARD.format(
         name=run.folder.name,
-        kind="class-conditional model" if run.classes else "model",
+        kind="class-conditional model" if run.classes else "conditional model" if run.numbers else "model",
         data=run.config.data,
         about=_table(about),
         figures=_table(figures),

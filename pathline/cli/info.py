@@ -28,6 +28,11 @@ def main(argv: list[str]) -> int:
     table.add_row("samples", f"shape {run.shape}, {len(run.classes)} classes" if run.classes else f"shape {run.shape}")
     if run.columns:
         table.add_row("columns", ", ".join(run.columns))
+    if run.numbers:
+        kept = run.kept_numbers()
+        low, high = kept.amin(0).tolist(), kept.amax(0).tolist()
+        ranges = (f"{name} {a:.6g} to {b:.6g}" for name, a, b in zip(run.numbers, low, high, strict=True))
+        table.add_row("conditioned on", ", ".join(ranges))
     table.add_row("weights", f"{sum(p.numel() for p in run.field().parameters()):,}")
     for step in checkpoint.steps_of(run.folder):
         table.add_row(f"checkpoint {step}", f"whole, {len(checkpoint.load(run.folder, step).model)} tensors")

@@ -34,38 +34,50 @@ def draw_all(run: Run, training: Samples) -> None:
     field = run.field()
     w = run.config.guidance if run.config.drop else 1.0  # without a trained null class there is nothing to guide by
     low, high = value_range(run.normalisation) if training.is_image else window(training)
-    draw_grid(run, sample_classes(run, field, w), w, low, high, run.samples_folder / "grid.png")
+    draw_grid(run, sample_conditions(run, field, w), w, low, high, run.samples_folder / "grid.png")
     draw_animation(run, field, w, low, high)
     draw_loss(run)
 
 
-def sample_classes(run: Run, field: Any, w: float) -> Tensor:
-    """Ten samples of each class with guidance (or of no class), in the units of the data."""
-    count = POINTS if len(run.shape) == 1 else COLUMNS * max(len(run.classes), COLUMNS if not run.classes else 1)
-    y = labels(run, count)
-    target = guided(field, y, w) if run.classes else field
+def sample_conditions(run: Run, field: Any, w: float) -> Tensor:
+    """Samples under each condition of a picture with guidance, in the units of the data: ten of each class, say."""
+    count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
+    y = labels(run, count, COLUMNS)
+    target = field if y is None else guided(field, run.conditions(y), w)
     return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
 
 
-def labels(run: Run, count: int) -> Tensor:
-    """Class indices, one class after another."""
-    return torch.arange(count) * max(len(run.classes), 1) // count
+def labels(run: Run, count: int, columns: int) -> Tensor | None:
+    """The conditions of a picture: one class after another, or the numbers of training samples.
+
+    Rows of images go up by the first number: each is a training sample in the middle of an equal share of them.
+    """
+    if not run.numbers:
+        return torch.arange(count) * len(run.classes) // count if run.classes else None
+    kept = run.kept_numbers()
+    if len(run.shape) == 1:
+        return kept[torch.arange(count) % len(kept)]
+    row = torch.arange(count) // columns
+    return kept[kept[:, 0].argsort()][(2 * row + 1) * columns * len(kept) // (2 * count)]
 
 
 def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) -> None:
-    """Samples class by class: a row of pictures each, or a colour each in the plane."""
+    """Samples condition by condition: a row of pictures each, or a colour each in the plane."""
+    y = labels(run, len(x), COLUMNS)
     if len(run.shape) == 3:
-        title = f"{run.config.data}, guidance {w:g}" if run.classes else run.config.data
-        save(image_grid((x.numpy() - low) / (high - low), COLUMNS, run.classes, title), path)
+        title = run.config.data if y is None else f"{run.config.data}, guidance {w:g}"
+        rows = [f"{v:.4g}" for v in y[::COLUMNS, 0].tolist()] if y is not None and run.numbers else run.classes
+        ax = image_grid((x.numpy() - low) / (high - low), COLUMNS, rows, title)
+        save(label(ax, y=plain(run.numbers[0])) if run.numbers else ax, path)
     else:
-        save(points(run, x, labels(run, len(x)) if run.classes else None), path)
+        save(points(run, x, y), path)
 
 
 def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     """The samples on their way from noise to data."""
-    count = 8 * len(run.classes) if run.classes and len(run.shape) == 3 else 80 if len(run.shape) == 3 else 1000
-    y = labels(run, count)
-    target: Field = guided(field, y, w) if run.classes else field
+    count = 8 * (len(run.classes) or 10) if len(run.shape) == 3 else 1000
+    y = labels(run, count, 8)
+    target: Field = field if y is None else guided(field, run.conditions(y), w)
     sampler = default_sampler()
     noise = Noise(1)
     begin = run.start(count, 1)
@@ -77,11 +89,11 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 
 
-def _frame(run: Run, x: Tensor, y: Tensor, low: Any, high: Any) -> Any:
+def _frame(run: Run, x: Tensor, y: Tensor | None, low: Any, high: Any) -> Any:
     if len(run.shape) == 3:
-        sheet = tile((x.numpy() - low) / (high - low), columns=8 if run.classes else 10, paper=0.0)
+        sheet = tile((x.numpy() - low) / (high - low), columns=10 if y is None else 8, paper=0.0)
         return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
-    ax = points(run, x, y if run.classes else None, has_key=False, ax=new_axes(3.4, 3.4))
+    ax = points(run, x, y, has_key=False, ax=new_axes(3.4, 3.4))
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return frame_of(ax)
 
@@ -89,7 +101,10 @@ def _frame(run: Run, x: Tensor, y: Tensor, low: Any, high: Any) -> Any:
 def points(run: Run, x: Tensor, y: Tensor | None, has_key: bool = True, ax: Axes | None = None) -> Axes:
     """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
     names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
-    ax = scatter(plane(x), None if y is None else y.numpy(), names, ax=ax)
+    if y is not None and run.numbers:
+        ax = scatter(plane(x), values=y[:, 0].numpy(), bar=plain(run.numbers[0]) if has_key else "", ax=ax)
+    else:
+        ax = scatter(plane(x), None if y is None else y.numpy(), names, ax=ax)
     if names:
         key(ax, markerscale=3, loc="upper left", bbox_to_anchor=(1, 1))  # beside the points, not over them
     if run.columns:

@@ -36,6 +36,9 @@ class Arguments:
     """How many."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """The class of all of them, by name or index; each class in turn unless given."""
+    numbers: str | None = None
+    """The numbers of all of them, in the units of the data, separated by commas; those of training samples unless
+    given."""
     steps: int | None = None
     """Steps of the solver; 50 unless --evaluations is given."""
     evaluations: int | None = None
@@ -45,12 +48,12 @@ class Arguments:
     sigma: str | None = None
     """Diffusion of an SDE: a number, beta:SCALE for proportional to the noise left, or memoryless."""
     guidance: float | None = None
-    """Guidance scale: 0 ignores the class, 1 is the model itself, more exaggerates the class."""
+    """Guidance scale: 0 ignores the class or numbers, 1 is the model itself, more exaggerates them."""
     seed: int = 0
     """Sample i depends on the seed and i only."""
     out: Path | None = None
-    """A .png; an .npz with x in the units of the data, and y; or a .csv of vectors, with the names of its columns and
-    classes. RUN/samples/sample.png unless given."""
+    """A .png; an .npz with x in the units of the data, and y; or a .csv of vectors, with the names of its columns, and
+    their class or numbers. RUN/samples/sample.png unless given."""
 
 
 def main(argv: list[str]) -> int:
@@ -130,19 +133,46 @@ def _steps(arguments: Arguments) -> tuple[int | None, int | None]:
 
 
 def _bound(run: Run, arguments: Arguments) -> tuple[Field, Tensor | None]:
-    field = run.field()
-    if not run.classes:
-        for flag, value in (("--guidance", arguments.guidance), ("--class", arguments.label)):
-            if value is not None:
-                raise ValueError(f"{flag} needs a model with classes, and {run.folder} was trained without any")
+    field, y = run.field(), _conditions(run, arguments)
+    if y is None:
         return field, None
-    if arguments.label is None:
-        y = torch.arange(arguments.count) % len(run.classes)
-    else:
-        y = torch.full((arguments.count,), class_index(arguments.label, run.classes))
     if arguments.guidance not in (None, 0.0, 1.0) and not run.config.drop:
         raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
-    return guided(field, y, 1.0 if arguments.guidance is None else arguments.guidance), y
+    w = 1.0 if arguments.guidance is None else arguments.guidance
+    return guided(field, run.conditions(y), w), y
+
+
+def _conditions(run: Run, arguments: Arguments) -> Tensor | None:
+    """The class of each sample, or its numbers in the units of the data."""
+    for flag, value, need, known in (
+        ("--guidance", arguments.guidance, "classes or numbers", run.classes or run.numbers),
+        ("--class", arguments.label, "classes", run.classes),
+        ("--numbers", arguments.numbers, "numbers", run.numbers),
+    ):
+        if value is not None and not known:
+            raise ValueError(f"{flag} needs a model with {need}, and {run.folder} was trained without any")
+    index = torch.arange(arguments.count)
+    if run.numbers:
+        rows = run.kept_numbers() if arguments.numbers is None else numbers_from(arguments.numbers, run.numbers)
+        return rows[index % len(rows)]
+    if run.classes:
+        k = None if arguments.label is None else class_index(arguments.label, run.classes)
+        return index % len(run.classes) if k is None else torch.full_like(index, k)
+    return None
+
+
+def numbers_from(text: str, names: tuple[str, ...]) -> Tensor:
+    """Numbers to condition on from `3.5,120`, of shape `(1, numbers)`."""
+    try:
+        found = torch.tensor([[float(part) for part in text.split(",")]], dtype=torch.float64)
+    except ValueError:
+        found = torch.empty(0)
+    if found.shape != (1, len(names)) or not found.isfinite().all():
+        raise ValueError(
+            f"--numbers must be finite numbers, one for each of {', '.join(names)}, with commas between, got {text!r}; "
+            "pathline info tells their ranges"
+        )
+    return found
 
 
 def class_index(label: str, classes: tuple[str, ...]) -> int:
@@ -172,10 +202,13 @@ def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
 
 
 def _write_table(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
-    """Rows as they were trained on, the class last."""
+    """Rows as they were trained on, the class or the numbers last."""
     header = list(run.columns or (str(i + 1) for i in range(run.shape[0])))
     rows = raw.numpy().astype(str).tolist()  # as many digits as tell a number from its neighbours
-    if y is not None:
+    if y is not None and run.numbers:
+        header += run.numbers
+        rows = [[*row, *numbers] for row, numbers in zip(rows, y.numpy().astype(str).tolist(), strict=True)]
+    elif y is not None:
         header.append(run.config.label or "class")
         rows = [[*row, run.classes[k]] for row, k in zip(rows, y.tolist(), strict=True)]
     with out.open("w", encoding="utf-8", newline="") as file:

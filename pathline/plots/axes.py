@@ -1,6 +1,6 @@
 """Fresh axes, and one look for all pictures: cool is computed, warm is exact.
 
-blue    samples, paths, histograms                    `COLOURS[0]`
+blue    samples, paths, histograms                    `COLOURS[0]`, and `COOL` as a map of the numbers they go with
 warm    densities, means, spreads: what must be met   `EXACT`, and `WARM` as a map from paper to ink
 """
 
@@ -24,6 +24,7 @@ INK = "#1b2a41"
 FAINT = "#c9ced6"
 COLOURS = ("#1f77b4", "#e4572e", "#2e9e6b", "#8e5fa8", "#e0a526", "#17a2b8", "#c2528b", "#6b8e23", "#5b6c8f", "#a0522d")
 COMPUTED, EXACT = COLOURS[0], COLOURS[1]
+COOL = LinearSegmentedColormap.from_list("cool", ["#9bdcc4", "#2aa5b8", "#1f77b4", "#3f3f9e", "#2b1247"])
 WARM = LinearSegmentedColormap.from_list("warm", ["#ffffff", "#fdeadf", "#f9c8ae", "#f19c76", "#e4572e"])
 
 

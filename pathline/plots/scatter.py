@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from pathline.plots.axes import COLOURS, checked, demo_path, key, label, new_axes, plane, save
+from pathline.plots.axes import COLOURS, COOL, checked, demo_path, key, label, new_axes, plane, save, tidy
 from pathline.plots.densities import density as draw_density
 
 
@@ -22,8 +23,10 @@ def scatter(
     grid: ArrayLike | None = None,
     density: ArrayLike | None = None,
     size: float = 5.0,
+    values: ArrayLike | None = None,
+    bar: str = "",
 ) -> Axes:
-    """Points of shape (n, 2), coloured by class if `y` is given.
+    """Points of shape (n, 2), coloured by class if `y` is given, or by number if `values` are.
 
     Args:
         points: Where they are.
@@ -34,18 +37,32 @@ def scatter(
         grid: Points of shape (m, 2) that fill a rectangle row by row or column by column.
         density: The density at these points, of shape (m,), drawn behind.
         size: The area of a point, in square points.
+        values: A number that goes with each, of shape (n,).
+        bar: What the numbers are, beside a bar of their colours; no bar without it.
 
     Raises:
-        ValueError: If a shape does not fit, or one of `grid` and `density` comes without the other.
+        ValueError: If a shape does not fit, there are both `y` and `values`, or one of `grid` and `density` comes
+            without the other.
     """
     points = checked("points", points, "n", 2, hint="pass x[:, :2] for the first two coordinates")
     labels = np.zeros(len(points), int) if y is None else checked("y", y, len(points)).astype(int)
     if (grid is None) != (density is None):
         raise ValueError("grid and density must come together, got one alone; density is read at the points of grid")
+    if values is not None and y is not None:
+        raise ValueError("y and values must not come together, as a point has one colour; leave out one of them")
     ax = new_axes(4.6, 4.4) if ax is None else ax
     if grid is not None and density is not None:
         draw_density(grid, density, ax=ax)
-    for k in np.unique(labels):
+    if values is not None:
+        numbers = checked("values", values, len(points))
+        shown = ax.scatter(points[:, 0], points[:, 1], s=size, alpha=0.7, lw=0, c=numbers, cmap=COOL)
+        if bar:
+            figure: Any = ax.figure
+            scale = figure.colorbar(shown, ax=ax)
+            scale.solids.set_alpha(1)
+            scale.outline.set_visible(False)
+            label(tidy(scale.ax), y=bar)
+    for k in np.unique(labels) if values is None else ():
         mine = points[labels == k]
         name = names[k] if k < len(names) else None
         ax.scatter(mine[:, 0], mine[:, 1], s=size, alpha=0.5, lw=0, color=COLOURS[k % len(COLOURS)], label=name)
