@@ -6,14 +6,20 @@ A model sees (raw - shift) / scale; what it makes is brought back by shift + sca
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from pathline.data.mapped import Mapped
 from pathline.noise import Noise
 
 SPLIT_STREAM = 6
@@ -21,18 +27,23 @@ BLOCK = 1 << 24  # bytes that are read at once, where all would be too many
 
 
 class Rows:
-    """Rows of a tensor that may be larger than memory, read when they are asked for.
+    """Rows of an array that may be larger than memory, read when they are asked for.
 
     Args:
-        x: Of shape `(rows, *shape)`; it may be a mapped file.
+        x: Of shape `(rows, *shape)`, in memory or in a mapped file.
         index: Which of its rows these are, and in which order; all of them unless given.
         change: What is done to rows as they are read, a batch of them at a time, row by row.
+        memo: How the names of files begin that keep what was learned of the rows; nothing is kept unless given.
     """
 
     def __init__(
-        self, x: Tensor, index: Tensor | None = None, change: Callable[[Tensor], Tensor] | None = None
+        self,
+        x: Tensor | Mapped,
+        index: Tensor | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
+        memo: Path | None = None,
     ) -> None:
-        self.x, self.index, self.change = x, index, change
+        self.x, self.index, self.change, self.memo = x, index, change, memo
 
     def __len__(self) -> int:
         return len(self.x if self.index is None else self.index)
@@ -50,14 +61,17 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Some of the rows, in memory."""
         found = self.x[index if self.index is None else self.index[index]]
-        return found.clone() if self.change is None else self.change(found)
+        if self.change is not None:
+            return self.change(found)
+        return found.clone() if isinstance(self.x, Tensor) else found
 
     def take(self, index: Tensor | slice) -> Rows:
         """Some of the rows, still unread."""
-        if self.index is None:
-            index = torch.arange(len(self))[index] if isinstance(index, slice) else index
-            return Rows(self.x, index, self.change)
-        return Rows(self.x, self.index[index], self.change)
+        if self.index is not None:
+            index = self.index[index]
+        elif isinstance(index, slice):
+            index = torch.arange(len(self))[index]
+        return Rows(self.x, index, self.change, self.memo)
 
 
 Array: TypeAlias = Tensor | Rows
@@ -99,18 +113,41 @@ class Normalisation:
         Each entry of a vector gets mean 0 and standard deviation 1; one that never changes is only shifted. Pictures
         are brought between -1 and 1, all by the same numbers.
         """
-        ends = [torch.aminmax(block, dim=0) for block in blocks_of(raw)]
-        low, high = torch.stack([end.min for end in ends]).amin(0), torch.stack([end.max for end in ends]).amax(0)
+        place = _memo(raw)
+        if place is not None:
+            with suppress(OSError, ValueError, TypeError):
+                return cls(*(tuple(v) if isinstance(v, list) else v for v in json.loads(place.read_bytes())))
+        found = cls._learned(raw)
+        if place is not None:
+            with suppress(OSError):
+                draft = place.with_suffix(f".{os.getpid()}")
+                draft.write_text(json.dumps([found.shift, found.scale]), encoding="utf-8")
+                draft.replace(place)
+        return found
+
+    @classmethod
+    def _learned(cls, raw: Array) -> Normalisation:
+        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
+        count, mean, square = 0, torch.tensor(0.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
+        for block in blocks_of(raw):
+            least, most = torch.aminmax(block, dim=0)
+            low, high = torch.minimum(low, least), torch.maximum(high, most)
+            if raw.ndim == 2:  # mean and sum of squares about it of two parts together: Chan et al. 1983
+                rows, here = block.double(), len(block)
+                centre = rows.sum(0) / here
+                step, share = centre - mean, here / (count + here)
+                square = square + (rows - centre).square().sum(0) + step.square() * count * share
+                count, mean = count + here, mean + step * share
         if raw.ndim != 2:
-            least, most = float(low.min()), float(high.max())
-            return cls((least + most) / 2, (most - least) / 2 if most > least else 1.0)
-        mean = torch.stack([block.double().sum(0) for block in blocks_of(raw)]).sum(0) / len(raw)
-        square = torch.stack([(block.double() - mean).square().sum(0) for block in blocks_of(raw)]).sum(0)
-        scale = torch.where(high > low, (square / len(raw)).sqrt(), 1.0)
+            lowest, highest = float(low.min()), float(high.max())
+            return cls((lowest + highest) / 2, (highest - lowest) / 2 if highest > lowest else 1.0)
+        scale = torch.where(high > low, (square / count).sqrt(), 1.0)
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))
 
     def into(self, raw: Tensor) -> Tensor:
         """The data as a model sees it, in torch's default type."""
+        if not raw.is_floating_point() or raw.itemsize < 4:  # numbers of up to two bytes fit float32
+            raw = raw.to(torch.float32 if raw.itemsize <= 2 else torch.float64)
         return ((raw - self._like(self.shift, raw)) / self._like(self.scale, raw)).to(torch.get_default_dtype())
 
     def back(self, x: Tensor) -> Tensor:
@@ -229,10 +266,20 @@ class Samples:
 def _held_out(order: Tensor, y: Tensor, share: float) -> Tensor:
     """Whether each sample is held out: the first of its class in the given order."""
     held = torch.zeros(len(order), dtype=torch.bool)
-    for label in torch.unique(y):
-        mine = order[y[order] == label]
-        held[mine[: round(share * len(mine))]] = True
+    by_class = torch.argsort(y[order], stable=True)
+    first = 0
+    for count in torch.bincount(y).tolist():
+        held[order[by_class[first : first + round(share * count)]]] = True
+        first += count
     return held
+
+
+def _memo(raw: Array) -> Path | None:
+    """Where the normalisation of these rows is kept."""
+    if not isinstance(raw, Rows) or raw.memo is None or raw.change is not None:
+        return None
+    which = b"" if raw.index is None else raw.index.numpy().tobytes()
+    return raw.memo.with_name(f"{raw.memo.name}-{hashlib.sha256(which).hexdigest()[:24]}.json")
 
 
 class Source(ABC):
