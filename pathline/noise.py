@@ -133,8 +133,12 @@ class Noise:
 
     def permutation(self, size: int, draw: int = 0) -> Tensor:
         """A random order of `size` things."""
-        high, low = self.words((2, size), draw)
-        return torch.argsort((high << 31) ^ low)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
+        keys = torch.empty(size, dtype=torch.int64)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
+        for block in keys.split(64 * BLOCK):
+            start = self.first * size + block.storage_offset()
+            high, low = (replace(self, first=first).words(block.shape, draw) for first in (start, start + size))
+            torch.bitwise_xor(high << 31, low, out=block)
+        return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))
 
     def _drawn(
         self,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -249,9 +250,8 @@ class Samples:
             ValueError: If either part would be empty.
         """
         order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
-        one = torch.zeros(len(self), dtype=torch.long)
-        held = _held_out(order, self.y if self.classes and self.y is not None else one, share)
-        held = held if held.any() else _held_out(order, one, share)
+        held = _held_out(order, self.y if self.classes else None, share)
+        held = held if held.any() else _held_out(order, None, share)
         if held.all() or not held.any():
             raise ValueError(
                 f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples"
@@ -263,14 +263,16 @@ class Samples:
         return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
 
 
-def _held_out(order: Tensor, y: Tensor, share: float) -> Tensor:
-    """Whether each sample is held out: the first of its class in the given order."""
+def _held_out(order: Tensor, y: Tensor | None, share: float) -> Tensor:
+    """Whether each sample is held out: the first of its class in the given order, or the first of all."""
     held = torch.zeros(len(order), dtype=torch.bool)
-    by_class = torch.argsort(y[order], stable=True)
-    first = 0
-    for count in torch.bincount(y).tolist():
-        held[order[by_class[first : first + round(share * count)]]] = True
-        first += count
+    if y is None:
+        held[order[: round(share * len(order))]] = True
+        return held
+    labels = y.numpy().astype(np.min_scalar_type(int(y.max())))[order.numpy()]
+    by_class = torch.from_numpy(np.argsort(labels, kind="stable"))
+    for mine in by_class.split(torch.bincount(y).tolist()):
+        held[order[mine[: round(share * len(mine))]]] = True
     return held
 
 
