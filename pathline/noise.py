@@ -138,7 +138,7 @@ class Noise:
             start = self.first * size + block.storage_offset()
             high, low = (replace(self, first=first).words(block.shape, draw) for first in (start, start + size))
             torch.bitwise_xor(high << 31, low, out=block)
-        return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))
+        return torch.from_numpy(np.argsort(keys.numpy()))
 
     def _drawn(
         self,
