@@ -7,6 +7,9 @@ from .data.distributions import Distribution as Distribution
 from .data.distributions import GaussianMixture as GaussianMixture
 from .data.distributions import Normal as Normal
 from .data.files import FileSource as FileSource
+from .data.huggingface import HuggingFaceSource as HuggingFaceSource
+from .data.idx import IDXSource as IDXSource
+from .data.images import ImageFolderSource as ImageFolderSource
 from .data.source import Normalisation as Normalisation
 from .data.source import Samples as Samples
 from .data.source import Source as Source

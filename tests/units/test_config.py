@@ -22,7 +22,8 @@ def test_a_preset_builds_all_its_parts(name, tmp_path):
     config = pl.load_config(name)
     if not config.data:  # for a file of one's own
         torch.manual_seed(0)
-        np.save(tmp_path / "own.npy", torch.randn(50, 3).numpy())
+        shape = (50, 3) if config.network == "mlp" else (50, 1, 8, 8)
+        np.save(tmp_path / "own.npy", torch.randn(shape).numpy())
         config = replace(config, data=str(tmp_path / "own.npy"))
     training, _ = config.load().split(config.held_out, config.seed)
     begin = config.load_start(training.shape, training.units)
@@ -68,7 +69,7 @@ def test_edm_wraps_the_network():
 
 def test_every_toy_has_a_preset():
     toys = set(catalogue(Distribution)) - {"gaussian-mixture", "normal"}  # these are no toys: they need tensors
-    assert toys | {"digits", "vectors", "circles-to-checkerboard"} == set(presets())
+    assert toys | {"digits", "images", "vectors", "circles-to-checkerboard"} == set(presets())
     assert all(source_of(pl.load_config(name).data) == pl.ToySource(name) for name in toys)
 
 
@@ -81,6 +82,10 @@ def test_every_toy_has_a_preset():
         ("a/b.csv", "kind", pl.FileSource("a/b.csv", "kind")),
         ("my.NPZ", "", pl.FileSource("my.NPZ")),
         ("file:my.npy", "", pl.FileSource("my.npy")),
+        ("a/train-images-idx3-ubyte.gz", "", pl.IDXSource("a/train-images-idx3-ubyte.gz")),
+        ("my.idx", "", pl.IDXSource("my.idx")),
+        ("hf:a/b", "", pl.HuggingFaceSource("a/b")),
+        ("hf:12,test,3", "kind", pl.HuggingFaceSource("12", "test", "3", label="kind")),
     ],
 )
 def test_data_is_named_or_a_file(data, label, source):

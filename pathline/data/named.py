@@ -1,0 +1,66 @@
+"""The data that a name stands for: digits, a toy, a file, a folder of images, or a data set of Hugging Face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pathline.data.distributions import Distribution
+from pathline.data.files import SUFFIXES, FileSource
+from pathline.data.idx import NAME, IDXSource, idx_files
+from pathline.data.images import ImageFolderSource
+from pathline.data.source import Source
+from pathline.data.toys import ToySource
+from pathline.specs import build, catalogue, did_you_mean
+
+KINDS = f"a file ending in {', '.join(SUFFIXES)} or idx3-ubyte, a folder of images, or hf:NAME of Hugging Face"
+TAKERS = {
+    "label": "label names a column of a .csv, the key of a metadata.jsonl, or a column of Hugging Face",
+    "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
+    "size": "size is for folders of images and those of Hugging Face",
+    "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
+}
+
+
+def source_of(data: str, label: str = "", numbers: str = "", size: int = 0, skip_bad: bool = False) -> Source:
+    """Where data of this name comes from.
+
+    Args:
+        data: Its name, or its path.
+        label: The column or key that holds the class.
+        numbers: The columns or keys that hold numbers to condition on, with commas between them.
+        size: The side of images, which are resized to it.
+        skip_bad: Whether bad images are left out.
+
+    Raises:
+        ValueError: If it names neither a data set nor a file of a known kind, or an option is not for that kind.
+    """
+    if not data:
+        raise ValueError(f"data must be named, such as --data FILE: {KINDS}")
+    found = _found(data)
+    given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad}
+    options = {name: value for name, value in given.items() if value}
+    for name, value in options.items():
+        if name not in vars(found):
+            raise ValueError(f"{TAKERS[name]}, got {value!r} for {data}; leave it out")
+    return replace(found, **options) if options else found  # type: ignore[type-var]
+
+
+def _found(data: str) -> Source:
+    name, _, rest = data.partition(":")
+    sources, toys = catalogue(Source), catalogue(Distribution)
+    if name == "hf" and rest:
+        named = dict(zip(("name", "split", "subset"), rest.split(",", 2), strict=False))
+        return build(Source, {"name": "hugging-face", "arguments": named})
+    if name in sources:
+        return build(Source, data)
+    if name in toys:
+        return ToySource(data)
+    path = Path(data)
+    if path.suffix.lower() in SUFFIXES:
+        return FileSource(data)
+    if path.is_dir():
+        return IDXSource(data) if idx_files(path) else ImageFolderSource(data)
+    if NAME.search(path.name):
+        return IDXSource(data)
+    raise ValueError(f"unknown data {data!r}{did_you_mean(data, [*sources, *toys])}, or {KINDS}")

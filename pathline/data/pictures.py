@@ -1,0 +1,217 @@
+"""Pictures as arrays of 8 bits, whatever file they come from.
+
+    16 bits     level = round(value / 257)
+    alpha a     level = round((a colour + (255 - a) 255) / 255), over white
+
+A picture is turned as its EXIF says. It has one channel if its three are equal everywhere, else three: red, green and
+blue. Colours are taken as they are; a profile of a screen or a printer is not looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pathline.data.cache import Block, cache_folder
+from pathline.data.source import BLOCK, Normalisation
+
+LEVELS = Normalisation(127.5, 127.5)  # 0 to 255 into -1 to 1
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which would run another program
+MOST = 1 << 25  # pixels: four bytes of memory each while one is read
+DENSE, SMALL = 1 << 12, 1 << 20  # pixels to a byte of its file, beyond so many pixels: only a bomb, or blank, has more
+TURNS = dict(enumerate((Image.Transpose(k) for k in (0, 3, 1, 5, 4, 6, 2)), 2))  # by the orientations of EXIF
+ORIENTATION = 0x0112
+SHOWN = 1000  # bad files in a message
+
+
+class Unusable(ValueError):
+    """Why a picture cannot be used: the end of a sentence that begins with its name."""
+
+
+def picture_of(file: Path | bytes, size: int = 0) -> NDArray[np.uint8]:
+    """A picture as levels from 0 to 255, of shape `(1 or 3, height, width)`.
+
+    Args:
+        file: A path, or what a file holds.
+        size: Of both sides: the shorter one is resized to it, with antialiasing, and the longer one cut at both ends.
+            As it is, unless given.
+
+    Raises:
+        Unusable: If it is empty, damaged, animated, of a kind that is not read, or declares more pixels than it should.
+    """
+    length = len(file) if isinstance(file, bytes) else file.stat().st_size
+    if not length:
+        raise Unusable("is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow says of odd metadata, and of sizes, which are looked at here
+        try:
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+                return _levels(image, length, size)
+        except Unusable:
+            raise
+        except UnidentifiedImageError:
+            raise Unusable("is no image of a kind that is read, or damaged from its start") from None
+        except Image.DecompressionBombError:
+            raise Unusable(f"declares more than {MOST:,} pixels") from None
+        except Exception as error:  # on damaged files Pillow's readers raise almost anything
+            raise Unusable(f"is damaged: {' '.join(str(error).split())[:100] or type(error).__name__}") from None
+
+
+def _levels(image: Image.Image, length: int, size: int) -> NDArray[np.uint8]:
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photograph and its previews
+        raise Unusable("is animated, or has several pages; save one of them")
+    if size:
+        image.draft(image.mode, (2 * size, 2 * size))  # a JPEG is read at a fraction of its size, where that will do
+    width, height = image.size
+    if width * height > min(MOST, max(SMALL, DENSE * length)):
+        raise Unusable(f"declares {width} x {height} pixels in {length:,} bytes, which is too many to be read")
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    if image.mode.startswith(("I", "F")):
+        image = _of_16_bits(image)
+    has_alpha, is_grey = image.has_transparency_data, image.mode in ("1", "L", "LA")
+    image = image.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    if size:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    if turn is not None:
+        image = image.transpose(turn)
+    x = np.asarray(image).reshape(image.height, image.width, -1)
+    if has_alpha:
+        alpha = x[..., -1:].astype(np.uint16)
+        x = ((alpha * x[..., :-1] + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+    if (x == x[..., :1]).all():
+        x = x[..., :1]
+    return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
+        raise Unusable(f"holds numbers of type {image.mode}, not levels; save it in 8 or 16 bits")
+    value = np.array(image).astype(np.uint32)
+    clear = image.info.get("transparency")  # the value of a PNG that stands for nothing
+    if clear is not None:
+        value[value == clear] = 65535
+    return Image.fromarray(((value + 128) // 257).astype(np.uint8))
+
+
+# ---- many of them
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture that is still to be read.
+
+    Attributes:
+        name: What a message calls it.
+        file: Its path, or what the file holds.
+        y: The name of its class, or its numbers.
+    """
+
+    name: str
+    file: Path | bytes
+    y: str | tuple[float, ...] | None = None
+
+
+def blocks_of(entries: Iterable[Entry], size: int, known: dict[str, int], bad: list[str]) -> Iterator[Block]:
+    """The pictures in blocks of one shape.
+
+    Args:
+        entries: The pictures.
+        size: Of both sides, if they are to be resized.
+        known: Where classes are numbered, as they come.
+        bad: Where pictures that cannot be used go, each with its reason.
+
+    Raises:
+        ValueError: If two have different sizes, or `size` is none.
+    """
+    if not 0 <= size <= math.isqrt(MOST):
+        raise ValueError(f"size must be up to {math.isqrt(MOST):,} pixels, or 0 for images as they are, got {size}")
+    return _alike(_batches(entries, size, known, bad))
+
+
+def _batches(entries: Iterable[Entry], size: int, known: dict[str, int], bad: list[str]) -> Iterator[Block]:
+    first: tuple[str, tuple[int, ...]] | None = None
+    held: list[tuple[NDArray[np.uint8], Any]] = []
+    for entry in entries:
+        try:
+            x = picture_of(entry.file, size)
+        except (Unusable, OSError) as error:
+            bad.append(f"{entry.name} {error if isinstance(error, Unusable) else f'cannot be read: {error.strerror}'}")
+            continue
+        first = first or (entry.name, x.shape[1:])
+        if x.shape[1:] != first[1]:
+            (height, width), (other, another) = first[1], x.shape[1:]
+            raise ValueError(
+                f"all images must have one size, got {width} x {height} pixels of {first[0]} and {another} x {other} "
+                f"of {entry.name}; bring all to N x N with --size N"
+            )
+        held.append((x, known.setdefault(entry.y, len(known)) if isinstance(entry.y, str) else entry.y))
+        if 3 * x.size // len(x) * len(held) >= BLOCK:
+            yield _block(held)
+            held = []
+    if held:
+        yield _block(held)
+
+
+def _block(held: list[tuple[NDArray[np.uint8], Any]]) -> Block:
+    channels = max(len(x) for x, _ in held)
+    x = np.stack([np.broadcast_to(x, (channels, *x.shape[1:])) for x, _ in held])
+    return Block(x, None if held[0][1] is None else np.array([y for _, y in held]))
+
+
+def _alike(blocks: Iterable[Block]) -> Iterator[Block]:
+    """All blocks in one channel, or all in three: grey ones wait in a file until a coloured one comes, or the end."""
+    y: list[NDArray[Any] | None] = []
+    is_grey = True
+    with tempfile.TemporaryFile(dir=cache_folder()) as file:
+        for block in blocks:
+            if is_grey and block.x.shape[1] == 1:
+                np.save(file, block.x)
+                y.append(block.y)
+                continue
+            if is_grey:
+                is_grey = False
+                file.seek(0)
+                yield from (Block(np.load(file).repeat(3, 1), each) for each in y)
+            yield Block(block.x if block.x.shape[1] == 3 else block.x.repeat(3, 1), block.y)
+        if is_grey:
+            file.seek(0)
+            yield from (Block(np.load(file), each) for each in y)
+
+
+def settle(bad: list[str], count: int, where: str, is_forgiving: bool) -> str:
+    """What a title says of those that were left out of `where`, beside the `count` that can be used.
+
+    Raises:
+        ValueError: If there are any, all of them named, and they are not to be left out; or if nothing is left.
+    """
+    if not bad:
+        if count:
+            return ""
+        raise ValueError(f"there is no image in {where}; those of {', '.join(FORMATS)} are read")
+    listed = "".join(f"\n  {each}" for each in bad[:SHOWN])
+    listed += f"\n  (and {len(bad) - SHOWN:,} more)" if len(bad) > SHOWN else ""
+    told = f"{len(bad):,} of {len(bad) + count:,} images in {where} cannot be used"
+    if not count or not is_forgiving:
+        way_out = "mend or remove them, or leave them out with --skip-bad" if count else "none is left"
+        raise ValueError(f"{told}; {way_out}:{listed}")
+    warnings.warn(f"{told}, and are left out:{listed}", stacklevel=2)
+    return f"; {len(bad):,} bad ones left out"
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes in their order: by size if they are numbers, else by letters."""
+    found = sorted(set(names))
+    with suppress(ValueError):
+        found.sort(key=float)
+    return tuple(found)
