@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pathline.data.distributions import Distribution
-from pathline.data.files import SUFFIXES, FileSource
-from pathline.data.source import Normalisation, Samples, Source
-from pathline.data.toys import ToySource
+from pathline.data.named import source_of
+from pathline.data.source import Normalisation, Samples
 from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
@@ -25,12 +23,20 @@ from pathline.paths.couplings import Coupling, OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import VELOCITY, EDMPrediction, Prediction
 from pathline.paths.schedules import Schedule
-from pathline.specs import build, catalogue, did_you_mean
+from pathline.specs import build, did_you_mean
 from pathline.training.loss import MatchingLoss
+from pathline.training.precision import device_of, precision_of
 from pathline.training.times import Times
 from pathline.training.weights import Weight
 
 NETWORKS = {"mlp": "vectors", "unet": "images"}
+CHOICES = {
+    "lr_schedule": ("cosine", "constant"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+COUNTS = "steps batch_size accumulate width depth skips keep log_every evaluate_every checkpoint_every".split()
+OF_THE_MACHINE = ("device", "workers", "compile", "shard", "accumulate", "tensorboard")  # the model does not know them
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,16 @@ class Config:
     """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
 
     data: str = "digits"
-    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel), or a .csv, .npy or .npz file."""
+    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a .csv, .npy or .npz file, a
+    folder of images, an IDX file such as those of MNIST; or hf:NAME, for a data set of Hugging Face."""
     label: str = ""
     """The column of a .csv that holds the class, by its name, or by its number if the file has no header."""
     numbers: str = ""
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
+    size: int = 0
+    """The sides of images, which are resized and cut to it; 0 for as they are."""
+    skip_bad: bool = False
+    """Whether images that cannot be read are left out; they are named either way."""
     held_out: float = 0.2
     """The share of the data that is held out for validation."""
     start: str = "noise"
@@ -89,23 +100,55 @@ class Config:
     """The guidance scale of the pictures."""
     seed: int = 0
     """Of everything random."""
+    lr_schedule: str = "cosine"
+    """What the learning rate does after its warm-up: cosine, constant."""
+    augmentation: str = "none"
+    """What is done to the data: none; flip, mirrored images."""
+    accumulate: int = 1
+    """The pieces that the samples of a step are taken in, to save memory."""
+    precision: str = "auto"
+    """What the network computes in: float32, bfloat16 (its weights stay float32), or auto: what pays here."""
+    device: str = "auto"
+    """Where it computes: cpu, cuda, or auto."""
+    workers: int = 1
+    """Threads that make batches ahead; 0 for none."""
+    compile: bool = False
+    """Whether the network is compiled: slow to start, then faster."""
+    shard: bool = False
+    """Whether processes started by torchrun share the weights out (FSDP2); without it each has all of them (DDP)."""
+    skips: int = 20
+    """Updates in a row that may be left out, for a gradient that is not finite, before training stops."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int = 250
     """Steps between validations."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    checkpoint_seconds: float = 600.0
+    """Seconds between checkpoints, at most."""
+    keep: int = 3
+    """Checkpoints that are kept, the newest."""
+    preview_every: int = 0
+    """Steps between pictures of samples in samples/preview-STEP.png; 0 for none."""
+    tensorboard: bool = False
+    """Whether to write for TensorBoard as well, with the extra of that name."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "width", "depth", "log_every", "evaluate_every", "checkpoint_every"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("size", "workers", "preview_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}{did_you_mean(getattr(self, name), known)}")
         for name in ("drop", "ema", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "checkpoint_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not (math.isfinite(self.guidance) and math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -124,6 +167,11 @@ class Config:
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
 
+    def resolved(self) -> Config:
+        """The settings with what the hardware answers in place of `auto`, as far as the model depends on it."""
+        device = device_of(self.device)
+        return replace(self, precision=precision_of(self.precision, device, self.network == "unet"))
+
     @property
     def is_bridge(self) -> bool:
         """Whether paths begin at samples, not at noise."""
@@ -135,7 +183,7 @@ class Config:
         Raises:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
-        samples = source_of(self.data, self.label, self.numbers).load()
+        samples = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad).load()
         return samples if self.is_conditional else replace(samples, y=None, classes=(), numbers=())
 
     def load_start(self, shape: tuple[int, ...], units: Normalisation) -> Tensor | None:
@@ -232,28 +280,6 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def source_of(data: str, label: str = "", numbers: str = "") -> Source:
-    """Where data of this name comes from.
-
-    Raises:
-        ValueError: If it names neither a data set nor a file of a known kind.
-    """
-    if not data:
-        raise ValueError(f"data must be named, such as --data FILE, which ends in {', '.join(SUFFIXES)}")
-    name, sources, toys = data.partition(":")[0], catalogue(Source), catalogue(Distribution)
-    if name not in sources and Path(data).suffix.lower() in SUFFIXES:
-        return FileSource(data, label, numbers)
-    for names, value in (("label names a column", label), ("numbers names columns", numbers)):
-        if value:
-            raise ValueError(f"{names} of a .csv, got {value!r} for {data}")
-    if name in sources:
-        return build(Source, data)
-    if name in toys:
-        return ToySource(data)
-    known = did_you_mean(data, [*sources, *toys])
-    raise ValueError(f"unknown data {data!r}{known}, or a file ending in {', '.join(SUFFIXES)}")
 
 
 def presets() -> dict[str, Path]:

@@ -6,14 +6,18 @@ source.safetensors for a bridge, numbers.safetensors for a model conditioned on 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pathline.config import Config, config_from
@@ -27,8 +31,9 @@ from pathline.training.checkpoint import Checkpoint
 
 START_STREAM, NUMBERS_STREAM = 12, 14
 SOURCE, NUMBERS = "source.safetensors", "numbers.safetensors"
+LOCK = ".lock"
 KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
-PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples")
+PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -73,15 +78,15 @@ class Run:
         Raises:
             ValueError: If something is there already, or the folder cannot be written.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or not _is_begun(folder)):
             if not has_consent:
                 raise ValueError(
                     f"{folder} exists already and is left as it is; go on with --resume {folder}, "
                     "name another folder with --out, or replace it with --overwrite"
                 )
-            cls.open(folder)  # refuses to replace what is no run
-            for part in (folder / name for name in PARTS):
-                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            with cls.open(folder).locked():  # refuses to replace what is no run, or one in training
+                for part in (folder / name for name in PARTS):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         run = cls(
             folder,
             config,
@@ -97,11 +102,11 @@ class Run:
         try:
             run.samples_folder.mkdir(parents=True, exist_ok=True)
             if source is not None:
-                save_file({"x": source}, folder / SOURCE)
+                (folder / SOURCE).write_bytes(safetensors.torch.save({"x": source}))  # by the umask, as all else
             if samples.numbers and samples.y is not None:
                 rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
-                save_file({"y": samples.y[rows]}, folder / NUMBERS)
-            (folder / "config.json").write_text(json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
+                (folder / NUMBERS).write_bytes(safetensors.torch.save({"y": samples.y[rows]}))
+            _replace(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
         return run
@@ -144,8 +149,11 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         path = self.folder / "metrics.jsonl"
-        found = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+        return self._lines(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def _lines(self, text: str) -> list[dict[str, Any]]:
+        path, found = self.folder / "metrics.jsonl", []
+        for number, line in enumerate(text.splitlines(), start=1):
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -157,21 +165,18 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut short
-        path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
-        kept = [line for line in self.metrics() if line.get("step", 0) <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        kept = [line for line in self._lines(whole) if line.get("step", 0) <= step]
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def checkpoint(self, step: int | None = None) -> Checkpoint:
-        """The checkpoint of a step, or the last.
+        """The checkpoint of a step, or the last that is whole: a warning names those that are not.
 
         Raises:
             ValueError: If there is none, or it is damaged.
         """
-        steps = checkpoint.steps_of(self.folder)
-        if not steps:
-            raise ValueError(f"{self.folder} has no checkpoint; train it again")
-        return checkpoint.load(self.folder, steps[-1] if step is None else step)
+        return checkpoint.newest(self.folder) if step is None else checkpoint.load(self.folder, step)
 
     def source(self) -> Tensor | None:
         """What a bridge begins at, in the units of the model; None for noise.
@@ -212,10 +217,36 @@ class Run:
 
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""
-        field = self.config.field(self.shape, len(self.classes), len(self.numbers))
-        found = self.checkpoint(step)
+        field, found = self.new_field(), self.checkpoint(step)
         checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
+
+    def new_field(self) -> NetworkField:
+        """The field as it was before training."""
+        return self.config.field(self.shape, len(self.classes), len(self.numbers))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The run as this process's own: a second trainer is refused, and one that is killed leaves no lock behind.
+
+        Raises:
+            ValueError: If another process trains it.
+        """
+        with (self.folder / LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.folder} is being trained by another process; wait until it ends, or stop it"
+                ) from None
+            yield
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file at once: whoever looks, or kills, finds the old one or the new."""
+    other = path.with_name(f".{path.name}")
+    other.write_text(text, encoding="utf-8")
+    other.replace(path)
 
 
 def _units(about: Any) -> Normalisation:
@@ -224,6 +255,12 @@ def _units(about: Any) -> Normalisation:
 
 def _numbers(value: Any) -> float | tuple[float, ...]:
     return tuple(float(number) for number in value) if isinstance(value, list) else float(value)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder holds nothing, or what a run left that was killed before it had its config.json."""
+    names = {path.name for path in folder.iterdir()}
+    return "config.json" not in names and names <= {*PARTS, LOCK, ".config.json"}
 
 
 def guided(field: NetworkField, y: Any, w: float = 1.0) -> Field:

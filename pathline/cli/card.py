@@ -35,14 +35,13 @@ The loss by time is in `samples/loss.png`, the way from noise to data in `sample
 """
 
 
-def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -> None:
+def write_card(run: Run, training: Samples, held_out: Samples) -> None:
     """Write README.md of a run, with figures measured now."""
     field, sampler = run.field(), default_sampler()
-    held = held_out.take(slice(MOST))
-    real, y = held.x[:], held.conditions
+    real, y = held_out.first(MOST)
     shape = (len(real), *run.shape)
     made = sample(
-        field if y is None else guided(field, y),
+        field if y is None else guided(field, run.conditions(y)),
         shape,
         sampler,
         STEPS,
@@ -60,7 +59,7 @@ def write_card(run: Run, training: Samples, held_out: Samples, seconds: float) -
         "source of the data": training.source,
         "split": f"{len(training):,} samples to train on, {len(held_out):,} held out, never seen in training",
         "weights": f"{sum(p.numel() for p in field.parameters()):,}, averaged over training",
-        "trained in": f"{seconds:.0f} s",
+        "trained in": f"{max(line.get('seconds', 0.0) for line in run.metrics()):.0f} s",
     }
     figures = {
         f"held-out matching loss at step {last['step']}": f"{last['held_out_loss']:.4f}",

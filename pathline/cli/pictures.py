@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from pathline.data.source import Normalisation, Samples
@@ -23,7 +25,7 @@ from pathline.sampling.sample import sample, start_of
 from pathline.sampling.samplers import default_sampler
 
 COLUMNS = 10
-STEPS = 30
+STEPS, PREVIEW_STEPS = 30, 8
 POINTS = 2000
 SEEN = 50_000  # points of the data that settle what a picture shows
 NAMED = 12  # classes that a legend has room for
@@ -39,12 +41,21 @@ def draw_all(run: Run, training: Samples) -> None:
     draw_loss(run)
 
 
-def sample_conditions(run: Run, field: Any, w: float) -> Tensor:
+def draw_preview(run: Run, field: Any, path: Path) -> NDArray[np.uint8]:
+    """Samples while training goes on, in few steps; the picture, of shape `(height, width, 3)`."""
+    x = sample_conditions(run, field, 1.0, PREVIEW_STEPS).cpu()
+    low, high = value_range(run.normalisation) if len(run.shape) == 3 else (0.0, 1.0)
+    draw_grid(run, x, 1.0, low, high, path)
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def sample_conditions(run: Run, field: Any, w: float, steps: int = STEPS) -> Tensor:
     """Samples under each condition of a picture with guidance, in the units of the data: ten of each class, say."""
     count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
     y = labels(run, count, COLUMNS)
     target = field if y is None else guided(field, run.conditions(y), w)
-    return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
+    return run.normalisation.back(sample(target, (count, *run.shape), steps=steps, seed=0, start=run.start(count)))
 
 
 def labels(run: Run, count: int, columns: int) -> Tensor | None:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from pathline.cli import board
+from pathline.cli.board import Board
 from pathline.cli.card import write_card
-from pathline.cli.pictures import draw_all
-from pathline.config import Config, load_config, presets
+from pathline.cli.interruption import Interruption
+from pathline.cli.pictures import draw_all, draw_preview
+from pathline.cli.progress import progress
+from pathline.config import OF_THE_MACHINE, Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
+from pathline.fields.field import evaluating
 from pathline.runs import Run
-from pathline.training import checkpoint
-from pathline.training.ema import EMA
-from pathline.training.loop import TrainStep, adamw, train, warmup_cosine
-from pathline.training.loss import MatchingLoss
-from pathline.training.validation import loss_by_time
+from pathline.trainer import Trainer
+from pathline.training.distributed import Group, is_one_of_several, joined
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Arguments:
 
     config: Annotated[Config, tyro.conf.OmitArgPrefixes]
     out: Path | None = None
-    """The run folder; unless given runs/PRESET, or runs/NAME for --data NAME.csv (or .npy, .npz)."""
+    """The run folder; unless given runs/PRESET, or runs/NAME for --data NAME.csv (or another file or folder)."""
     overwrite: bool = False
     """Replace the run in that folder."""
     resume: Path | None = None
@@ -57,157 +55,155 @@ def main(argv: list[str]) -> int:
         args=argv,
         default=Arguments(base),
     )
-    console = Console(stderr=False)
-    if arguments.resume is not None:
-        return _resume(arguments, base, console)
-    config = arguments.config
-    samples = config.load()
+    run = None if arguments.resume is None else _resumed(arguments, base)
+    config = arguments.config if run is None else run.config
+    if config.tensorboard:
+        board.check()
+    with ExitStack() as stack:
+        group = stack.enter_context(joined(config.shard))
+        console = Console(quiet=not group.is_first)
+        if run is None:
+            run, split = _new(arguments, preset or "", base, group, stack)
+            return _train(run, split, console, group, is_new=True)
+        if group.is_first:
+            stack.enter_context(run.locked())
+        return _go_on(run, console, group)
+
+
+def _new(
+    arguments: Arguments, preset: str, base: Config, group: Group, stack: ExitStack
+) -> tuple[Run, tuple[Samples, Samples]]:
+    """A new run, and what it is trained and validated on. Its folder is made by the first process."""
+    config = arguments.config.resolved()
+    samples = group.in_turn(config.load)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
-    field = config.field(samples.shape, len(samples.classes), len(samples.numbers))
-    config.loss(field, begin)  # a wrong name is said here
-    has_file = config.data != base.data and Path(config.data).suffix.lower() in SUFFIXES
-    out = arguments.out or Path("runs") / Path(config.data if has_file else preset or "").stem
-    return _train(Run.create(out, config, split[0], arguments.overwrite, begin), split, console, start=None)
+    config.loss(config.field(samples.shape, len(samples.classes), len(samples.numbers)), begin)  # refuses wrong names
+    name = _name_of(config.data) if config.data != base.data else ""
+    out = arguments.out or Path("runs") / (name or Path(preset).stem)
+    if group.is_first:
+        run = Run.create(out, config, split[0], arguments.overwrite, begin)
+        stack.enter_context(run.locked())
+    group.wait()
+    return Run.open(out), split
 
 
-def _resume(arguments: Arguments, base: Config, console: Console) -> int:
-    if arguments.config != base or arguments.out is not None or arguments.overwrite:
-        raise ValueError("--resume goes on with the settings of the run; leave out every other flag")
+def _name_of(data: str) -> str:
+    """What a run on data of one's own is called: as its file or folder; nothing for a data set of a known name."""
+    path = Path(data.removeprefix("hf:").partition(",")[0])
+    is_own = data.startswith("hf:") or path.suffix.lower() in SUFFIXES or path.exists()
+    return (path.name if path.is_dir() else path.stem) if is_own else ""
+
+
+def _resumed(arguments: Arguments, base: Config) -> Run:
+    """The run to go on with, on this machine's terms."""
     assert arguments.resume is not None
+    changed = {
+        field.name: getattr(arguments.config, field.name)
+        for field in fields(Config)
+        if getattr(arguments.config, field.name) != getattr(base, field.name)
+    }
+    if (
+        base != Config()
+        or not changed.keys() <= set(OF_THE_MACHINE)
+        or arguments.out is not None
+        or arguments.overwrite
+    ):
+        raise ValueError(
+            "--resume goes on with the settings of the run; leave out every flag but those of the machine: "
+            + ", ".join(f"--{name}" for name in OF_THE_MACHINE)
+        )
     run = Run.open(arguments.resume)
-    start = run.checkpoint().step
-    if start >= run.config.steps and (run.folder / "README.md").exists():
-        console.print(f"{run.folder} is finished: {start} steps. Sample it with: pathline sample {run.folder}")
+    config = replace(run.config, **changed)
+    return replace(run, config=replace(config, shard=config.shard and is_one_of_several()))
+
+
+def _go_on(run: Run, console: Console, group: Group) -> int:
+    config, found = run.config, run.checkpoint()
+    if found.step >= config.steps and (run.folder / "README.md").exists():
+        console.print(f"{run.folder} is finished: {found.step} steps. Sample it with: pathline sample {run.folder}")
         return 0
-    samples = run.config.load()
-    if (samples.shape, samples.classes, samples.columns) != (run.shape, run.classes, run.columns):
+    samples = group.in_turn(config.load)
+    if (samples.shape, samples.classes, samples.columns, samples.numbers) != (
+        run.shape,
+        run.classes,
+        run.columns,
+        run.numbers,
+    ):
         raise ValueError(
-            f"{run.config.data} is not what {run.folder} was trained on: its shape, classes or columns differ; restore "
-            "it, or train a new run"
+            f"{config.data} is not what {run.folder} was trained on: its shape, classes, columns or numbers differ; "
+            "restore it, or train a new run"
         )
-    split = samples.split(run.config.held_out, run.config.seed)
-    if run.digest not in ("", split[0].digest):
+    if run.digest not in ("", samples.digest):
         raise ValueError(
-            f"{run.config.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
+            f"{config.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
         )
-    return _train(run, split, console, start)
+    return _train(run, samples.split(config.held_out, config.seed), console, group, is_new=False)
 
 
-def _train(run: Run, split: tuple[Samples, Samples], console: Console, start: int | None) -> int:
-    config = run.config
-    training, held_out = split
-    loss = config.loss(config.field(run.shape, len(run.classes), len(run.numbers)), run.source())
-    ema, optimizer = EMA(loss.field, config.ema), adamw(loss, config.learning_rate, config.weight_decay)
-    if start is None:
-        checkpoint.save(run.folder, 0, loss.field, ema, optimizer)
+def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Group, is_new: bool) -> int:
+    config, (training, held_out) = run.config, split
+    trainer = Trainer(run, training, held_out, group)
+    if is_new:
+        trainer.save()
     else:
-        checkpoint.restore(run.checkpoint(start), loss.field, ema, optimizer)
-        run.forget_after(start)
-    done = start or 0
-    size = sum(p.numel() for p in loss.parameters())
-    console.print(f"{config.data}: {len(training.x):,} samples to train on, {len(held_out.x):,} held out")
-    console.print(f"{config.network} of {size:,} weights, {config.steps:,} steps of {config.batch_size} samples")
-    steps = train(
-        loss,
-        run.normalisation.into(training.x),
-        training.conditions,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        optimizer=optimizer,
-        lr_schedule=warmup_cosine(config.warmup),
-        ema=ema,
-        clip=config.clip,
-        start=done,
+        for note in trainer.restore(run.checkpoint()):
+            console.print(note)
+    console.print(f"{config.data}: {len(training):,} samples to train on, {len(held_out):,} held out")
+    console.print(
+        f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples"
     )
-    earlier = max((line["seconds"] for line in run.metrics() if "seconds" in line), default=0.0)
-    began = time.monotonic() - earlier
-    with _signals() as received, _progress(config.steps, done, console) as advance:
-        for step in steps:
-            done = step.step
-            advance(step)
-            _log(run, step, config, began)
-            if done % config.evaluate_every == 0 or done == config.steps:
-                _validate(run, done, loss, ema, held_out)
-            if done % config.checkpoint_every == 0 or done == config.steps or received:
-                checkpoint.save(run.folder, done, loss.field, ema, optimizer)
-            if received:
-                break
-    if received and done < config.steps:
-        print(f"interrupted at step {done}; go on with: pathline train --resume {run.folder}", file=sys.stderr)
-        return 128 + received[0]
-    seconds = time.monotonic() - began
-    console.print(f"trained in {seconds:.0f} s; drawing samples")
-    draw_all(run, training)
-    write_card(run, training, held_out, seconds)
-    console.print(_goodbye(run), highlight=False, soft_wrap=True)
+    with ExitStack() as stack:
+        is_interrupted = stack.enter_context(Interruption())
+        show = stack.enter_context(progress(trainer, console))
+        previews = stack.enter_context(Previews(trainer))
+        for step in trainer.steps(lambda: bool(is_interrupted)):
+            show(step.step)
+            previews(step.step)
+    if trainer.step < config.steps:
+        if group.is_first:
+            print(
+                f"interrupted at step {trainer.step}; go on with: pathline train --resume {run.folder}", file=sys.stderr
+            )
+        return 128 + (is_interrupted.number or signal.SIGTERM)
+    if group.is_first:
+        console.print("trained; drawing samples")
+        draw_all(run, training)
+        write_card(run, training, held_out)
+        console.print(_goodbye(run), highlight=False, soft_wrap=True)
+    group.wait()
     return 0
 
 
-def _log(run: Run, step: TrainStep, config: Config, began: float) -> None:
-    if step.step % config.log_every and step.step != config.steps and step.step != 1:
-        return
-    if not math.isfinite(float(step.loss)):
-        raise ValueError(
-            f"the loss is {float(step.loss)} at step {step.step}: the data may be wild, or --learning-rate "
-            f"{config.learning_rate:g} too high; checkpoints made before are kept in {run.folder}"
-        )
-    seconds = time.monotonic() - began
-    rate = step.step * config.batch_size / seconds
-    run.log(
-        step=step.step,
-        loss=float(step.loss),
-        gradient_norm=float(step.gradient_norm),
-        seconds=round(seconds, 2),
-        samples_per_second=round(rate, 1),
-    )
+class Previews:
+    """What is shown of the samples while training goes on, as pictures and for TensorBoard."""
 
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        is_mine = trainer.group.is_first
+        self.every = trainer.config.preview_every
+        self.board = Board(trainer.run.folder, trainer.step) if trainer.config.tensorboard and is_mine else None
+        if self.board is not None:
+            trainer.listeners.append(self.board)
 
-def _validate(run: Run, step: int, loss: MatchingLoss, ema: EMA, held_out: Samples) -> None:
-    with ema.applied():
-        by_time = loss_by_time(loss, run.normalisation.into(held_out.x), held_out.conditions)
-    run.log(step=step, held_out_loss=float(by_time.mean()), held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()])
+    def __enter__(self) -> Previews:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self.board is not None:
+            self.board.close()
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The interruptions that came in, for the loop to see between two steps; a second one is not waited for."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        received.append(number)
-        for interruption, handler in before.items():
-            signal.signal(interruption, handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(steps: int, done: int, console: Console) -> Iterator[Callable[[TrainStep], None]]:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=steps, completed=done, loss=float("nan"))
-        shown = 0.0
-
-        def advance(step: TrainStep) -> None:
-            nonlocal shown
-            if time.monotonic() - shown > 0.25 or step.step == steps:
-                shown = time.monotonic()
-                bar.update(task, completed=step.step, loss=float(step.loss))
-
-        yield advance
+    def __call__(self, step: int) -> None:
+        """Draw samples of the averaged weights, if it is time to; a network that is shared out needs all processes."""
+        trainer = self.trainer
+        if not self.every or step % self.every or not (trainer.group.is_first or trainer.group.is_sharded):
+            return
+        with trainer.ema.applied(), evaluating(trainer.loss):
+            picture = draw_preview(
+                trainer.run, trainer.loss.field, trainer.run.samples_folder / f"preview-{step:08d}.png"
+            )
+        if self.board is not None:
+            self.board.show(picture, step)
 
 
 def _another_way(run: Run) -> str:

@@ -21,6 +21,8 @@ from torch import Tensor
 class Coupling(ABC):
     """A joint distribution of noise and data, given a batch of each; data and its labels keep their order."""
 
+    is_global = False  # whether it must see the batches of all processes
+
     @abstractmethod
     def __call__(self, noise: Tensor, data: Tensor, y: Any = None) -> Tensor:
         """The noise, in the order of the data that it goes with.
@@ -51,6 +53,8 @@ class OptimalTransportCoupling(Coupling):
 
     Args:
         is_within_classes: Whether labels are minded.
+        is_global: Where several processes train, whether the whole batch is paired, by each of them for itself, and not
+            only the stretch that is its own: a better pairing, at the price of a larger assignment.
 
     Raises:
         ValueError: If labels are to be minded that are no classes.
@@ -60,6 +64,7 @@ class OptimalTransportCoupling(Coupling):
     """
 
     is_within_classes: bool = True
+    is_global: bool = False
 
     def __call__(self, noise: Tensor, data: Tensor, y: Any = None) -> Tensor:
         """The noise that the cheapest pairing gives to each data point."""

@@ -2,16 +2,23 @@
 
     checkpoints/step-00000100/  model.safetensors  ema.safetensors  optimizer.safetensors  state.json  manifest.json
 
-Nothing is pickled. The manifest holds the size and sha256 of every file.
+The manifest holds the size and sha256 of every file, what wrote them, and its own sha256. Every file and both folders
+are forced to the disk before the name appears, and an older checkpoint goes only after that: at every instant the
+newest one that can be seen is whole. Nothing is pickled, random states included.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +26,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pathline.training.distributed import like, whole
 from pathline.training.ema import EMA
 
-FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+TENSORS = ("model", "ema", "optimizer")
+FILES = (*(f"{name}.safetensors" for name in TENSORS), "state.json")
+MANIFEST = "manifest.json"
+RNG = "rng."  # what begins the keys of random states
 
 
 @dataclass(frozen=True)
@@ -36,43 +47,135 @@ class Checkpoint:
     state: dict[str, Any]
 
 
+Contents = dict[str, dict[str, Tensor]]  # the tensors of each file, by its name
+
+
+# ---- writing
+
+
 def save(run: Path, step: int, module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> Path:
-    """Write a checkpoint of a run at a step. It is there whole, or not at all.
+    """Write a checkpoint of a run at a step, by one process alone. It is there whole, or not at all.
 
     Returns:
         Its folder.
+
+    Raises:
+        OSError: If it cannot be written; the message says where, how much is needed, and how much is free.
     """
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    state = {
-        "step": step,
-        "ema_updates": ema.updates,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+    made_by = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    return write(run, step, contents(module, ema, optimizer), made_by, {"ema_updates": ema.updates})
+
+
+def contents(module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> Contents:
+    """What a checkpoint holds. Where a module is sharded, every process must ask, and each gets all of it."""
+    return {
+        "model": {name: whole(value) for name, value in module.state_dict().items()},
+        "ema": {name: whole(value) for name, value in ema.weights.items()},
+        "optimizer": {
+            f"{name}:{key}": whole(value)
+            for name, parameter in module.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        | random_states(),
     }
-    files = {
-        "model.safetensors": _bytes(dict(module.state_dict())),
-        "ema.safetensors": _bytes(ema.weights),
-        "optimizer.safetensors": _bytes(_optimizer_tensors(optimizer, module) | {"rng.torch": torch.get_rng_state()}),
-        "state.json": json.dumps(state, indent=1).encode(),
-    }
-    files["manifest.json"] = _manifest(files)
-    for left in folder.parent.glob(".step-*"):  # by a save that was killed
-        shutil.rmtree(left)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        for name, data in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _fsync(folder.parent)
+
+
+def write(run: Path, step: int, found: Contents, circumstances: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint from its contents, what made it, and plain values to keep; return its folder."""
+    folder = folder_of(run, step)
+    made_by = {"step": step, "pathline": version("pathline"), **circumstances}
+    temporary = folder.with_name(f".{folder.name}.new")
+    with _named(folder, found):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(".step-*"):  # by a save that was killed
+            shutil.rmtree(left)
+        temporary.mkdir()
+        try:
+            entries = {}
+            for name in TENSORS:
+                entries[f"{name}.safetensors"] = _put(
+                    temporary / f"{name}.safetensors", safetensors.torch.save(found[name])
+                )
+            about = json.dumps({**made_by, **state}, indent=1) + "\n"
+            entries["state.json"] = _put(temporary / "state.json", about.encode())
+            _put(temporary / MANIFEST, _manifest({**made_by, "files": entries}))
+            _fsync(temporary)
+            _commit(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _fsync(folder.parent)
     return folder
+
+
+def _commit(temporary: Path, folder: Path) -> None:
+    """Give a checkpoint its name; one of the same step, found damaged most likely, makes room for it."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    aside = folder.rename(folder.with_name(f".{folder.name}.old"))
+    try:
+        temporary.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside)
+
+
+@contextmanager
+def _named(folder: Path, found: Contents) -> Iterator[None]:
+    """What goes wrong with the disk, with what someone needs to know of it."""
+    try:
+        yield
+    except OSError as error:
+        need = sum(value.nbytes for part in found.values() for value in part.values())
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        way_out = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "look at the disk"
+        raise OSError(
+            error.errno,
+            f"cannot write the checkpoint {folder}: {error.strerror}; it needs {need / 1e6:,.1f} MB, "
+            f"{shutil.disk_usage(place).free / 1e6:,.1f} MB are free; checkpoints made before are kept, "
+            f"{way_out}, and go on with --resume",
+        ) from error
+
+
+def _put(path: Path, data: bytes) -> dict[str, Any]:
+    """Write a file to the disk; what the manifest says of it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _manifest(values: dict[str, Any]) -> bytes:
+    """JSON that ends with the hash of what stands before it; the same values give the same bytes."""
+    own = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    return (json.dumps({**values, "sha256": own}, indent=1) + "\n").encode()
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove the oldest checkpoints, but for the newest `keep`; a folder that holds anything else stays."""
+    for step in steps_of(run)[:-keep]:
+        folder = folder_of(run, step)
+        if {path.name for path in folder.iterdir()} <= {*FILES, MANIFEST}:
+            gone = folder.rename(folder.with_name(f".{folder.name}.old"))  # half a checkpoint is never seen
+            shutil.rmtree(gone)
+
+
+# ---- reading
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return run / "checkpoints" / f"step-{step:08d}"
 
 
 def steps_of(run: Path) -> list[int]:
@@ -88,18 +191,55 @@ def load(run: Path, step: int) -> Checkpoint:
     Raises:
         ValueError: If a file is missing or damaged; the message names it and the way out.
     """
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    for name in (*FILES, "manifest.json"):
+    folder = folder_of(run, step)
+    for name in (*FILES, MANIFEST):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {_way_out(run, step)}")
     data = {name: (folder / name).read_bytes() for name in FILES}
-    manifest = (folder / "manifest.json").read_bytes()
-    if manifest != _manifest(data):
-        wrong = [name for name in FILES if _entry(data[name]).encode() not in manifest]
-        named = folder / (wrong[0] if len(wrong) == 1 else "manifest.json")
-        raise ValueError(f"{named} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
-    tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in ("model", "ema", "optimizer")}
+    try:
+        written = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(written)
+        own = manifest.pop("sha256")
+        is_whole = _manifest(manifest) == written and manifest["step"] == step and bool(own)
+        entries = manifest["files"]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        is_whole, entries = False, {}
+    wrong = [MANIFEST] if not is_whole else [name for name in FILES if entries.get(name) != _entry(data[name])]
+    if wrong:
+        raise ValueError(f"{folder / wrong[0]} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
+    tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
     return Checkpoint(folder, step, state=json.loads(data["state.json"]), **tensors)
+
+
+def newest(run: Path) -> Checkpoint:
+    """The newest checkpoint that is whole; a warning names those that are not.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    refusal = ValueError(f"{run} has no checkpoint; train it again")
+    for step in reversed(steps_of(run)):
+        try:
+            return load(run, step)
+        except ValueError as error:
+            refusal = error
+            if step != steps_of(run)[0]:
+                damage = str(error).partition(";")[0]
+                warnings.warn(f"{damage}; an earlier checkpoint is used instead", stacklevel=2)
+    raise refusal
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _way_out(run: Path, step: int) -> str:
+    others = [other for other in steps_of(run) if other != step]
+    remove = f"remove {folder_of(run, step)}"
+    return f"{remove} to use step {others[-1]}" if others else f"{remove}; no other checkpoint is there, train again"
+
+
+# ---- putting back
 
 
 def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
@@ -110,7 +250,7 @@ def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torc
     """
     load_weights(module, checkpoint.model, checkpoint.folder)
     for name, value in checkpoint.ema.items():
-        ema.weights[name].copy_(value)
+        ema.weights[name].copy_(like(value, ema.weights[name]))
     ema.updates = checkpoint.state["ema_updates"]
     for name, parameter in module.named_parameters():
         moments = {
@@ -119,18 +259,25 @@ def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torc
             if key.startswith(f"{name}:")
         }
         if moments:
-            optimizer.state[parameter] = moments
-    torch.set_rng_state(checkpoint.optimizer["rng.torch"])
+            optimizer.state[parameter] = {
+                key: like(value, parameter.detach()) if value.shape == parameter.shape else value.to(parameter.device)
+                for key, value in moments.items()
+            }
+    put_back_random_states(checkpoint.optimizer)
 
 
-def load_weights(module: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
     """Put weights from a checkpoint folder into a module.
 
     Raises:
         ValueError: If they are of another model.
     """
+    mine = module.state_dict()
+    fitting = {
+        name: like(value, mine[name]) if _fits(value, mine.get(name)) else value for name, value in weights.items()
+    }
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict(fitting)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(
@@ -139,37 +286,36 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], folder: Path) ->
         ) from None
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    return {
-        f"{name}:{key}": value
-        for name, parameter in module.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def _fits(value: Tensor, model: Tensor | None) -> bool:
+    return model is not None and value.shape == model.shape
 
 
-def _way_out(run: Path, step: int) -> str:
-    others = [other for other in steps_of(run) if other != step]
-    remove = f"remove {run / 'checkpoints' / f'step-{step:08d}'}"
-    return f"{remove} to use step {others[-1]}" if others else f"{remove}; no other checkpoint is there, train again"
+# ---- random states
 
 
-def _bytes(tensors: dict[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+def random_states() -> dict[str, Tensor]:
+    """Torch's own random states, by name; those of every process where several train together.
+
+    Noise, times and order of the samples need none of them: they follow from the seed. A network's dropout does.
+    """
+    mine = {f"{RNG}torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        mine[f"{RNG}cuda"] = torch.cuda.get_rng_state()
+    if not torch.distributed.is_initialized():
+        return mine
+    found: dict[str, Tensor] = {}
+    for name, state in mine.items():
+        everyone = [torch.empty_like(state) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(everyone, state)
+        found |= {f"{name}{f'.{rank}' if rank else ''}": each for rank, each in enumerate(everyone)}
+    return found
 
 
-def _entry(data: bytes) -> str:
-    return json.dumps({"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-
-
-def _manifest(files: dict[str, bytes]) -> bytes:
-    """JSON with a line for each file; the same files give the same bytes."""
-    lines = ",\n".join(f"  {json.dumps(name)}: {_entry(data)}" for name, data in files.items())
-    return f"{{\n{lines}\n}}\n".encode()
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def put_back_random_states(states: Mapping[str, Tensor]) -> None:
+    """Set torch's own random states; a process beyond those that were kept begins with its own."""
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    suffix = f".{rank}" if rank else ""
+    if f"{RNG}torch{suffix}" in states:
+        torch.set_rng_state(states[f"{RNG}torch{suffix}"])
+    if f"{RNG}cuda{suffix}" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[f"{RNG}cuda{suffix}"])

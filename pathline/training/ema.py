@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from pathline.training.distributed import local
 
 
 class EMA:
@@ -28,7 +30,7 @@ class EMA:
     def update(self) -> None:
         """Move the average towards the parameters as they are now."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.weights.values()), list(self.source.values()), 1 - decay)
+        torch._foreach_lerp_(_mine(self.weights), _mine(self.source), 1 - decay)
         self.updates += 1
 
     @contextmanager
@@ -40,7 +42,14 @@ class EMA:
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for name, value in self.source.items():
-            mine: Tensor = self.weights[name]
-            value.data, self.weights[name] = mine, value.data
+        """Exchange the numbers, not the tensors: what holds on to a parameter's memory sees the average too."""
+        for mine, value in zip(_mine(self.weights), _mine(self.source), strict=True):
+            kept = value.clone()
+            value.copy_(mine)
+            mine.copy_(kept)
+
+
+def _mine(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    return [local(value) for value in tensors.values()]

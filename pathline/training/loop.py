@@ -1,11 +1,13 @@
 """The training loop, as a generator: it yields, and whoever iterates prints, saves, plots or stops.
 
 Everything random depends on (seed, position in the stream of samples) alone, so a loop begun at a later step goes on
-exactly as one that never stopped.
+exactly as one that never stopped. Nothing in it waits for the device: an update whose gradient is not finite is left
+out there, and counted there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,25 +18,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.noise import Noise
+from pathline.data.source import Array, Rows
+from pathline.training.augment import NONE, Augmentation
+from pathline.training.batches import Batches, Order, ahead
+from pathline.training.distributed import ALONE, Group, is_shared
 from pathline.training.ema import EMA
 from pathline.training.loss import MatchingLoss
-
-ORDER_STREAM = 5
 
 
 @dataclass(frozen=True)
 class TrainStep:
-    """What one optimizer step did. Tensors stay on the device: reading one is what waits for it."""
+    """What one optimizer step did. Tensors stay on the device: reading one is what waits for it.
+
+    Attributes:
+        step: Its number, from 1.
+        loss: The mean over the batch; of several processes each has its own part of it, and their mean is that.
+        gradient_norm: Before clipping.
+        skipped: Updates left out since the loop began, as their gradient was not finite.
+        skipped_in_a_row: Those of them since the last update that was made.
+    """
 
     step: int
     loss: Tensor
     gradient_norm: Tensor
+    skipped: Tensor
+    skipped_in_a_row: Tensor
 
 
 def train(
     loss: MatchingLoss,
-    data: Tensor | NDArray[Any],
+    data: Array | NDArray[Any],
     y: Any = None,
     *,
     steps: int,
@@ -45,38 +58,58 @@ def train(
     ema: EMA | None = None,
     clip: float = 1.0,
     start: int = 0,
+    accumulate: int = 1,
+    workers: int = 0,
+    augmentation: Augmentation | None = None,
+    precision: torch.dtype = torch.float32,
+    group: Group = ALONE,
 ) -> Iterator[TrainStep]:
     """Train the field of a loss, one optimizer step at a time.
 
     Args:
         loss: The loss, with its field.
-        data: All of it, of shape `(samples, *shape)`.
+        data: All of it, of shape `(samples, *shape)`; `Rows` are read as they are needed.
         y: Its conditions, one per sample, or None.
         steps: The step to stop after.
-        batch_size: Samples a step; every sample is seen once an epoch.
+        batch_size: Samples a step, in all processes together; every sample is seen once an epoch.
         learning_rate: Of AdamW, if no optimizer is given.
         optimizer: Of the field's parameters.
         lr_schedule: The factor on the learning rate at a share of the training, 0 to 1; 1 throughout if left out.
         ema: An average of the weights to keep up.
         clip: The largest norm of a gradient.
         start: The steps already taken, when going on.
+        accumulate: The pieces that a process takes its samples of a step in, to save memory: the step is the same.
+        workers: Threads that make batches ahead: noise, optimal transport, samples from a mapped file.
+        augmentation: What is done to the data first.
+        precision: What the network computes in (autocast); weights, times and the loss keep theirs.
+        group: The processes that train together.
 
     Raises:
         ValueError: If there is no data, the labels do not match it, or a count is not positive.
     """
-    data = torch.as_tensor(data)
+    data = data if isinstance(data, Rows) else torch.as_tensor(data)
     y = torch.as_tensor(y) if isinstance(y, list | np.ndarray) else y
     if data.ndim < 2 or len(data) == 0:
         raise ValueError(f"data must have shape (samples, *shape) with at least one sample, got {tuple(data.shape)}")
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
+    for name, value in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if batch_size < group.size * accumulate:
+        raise ValueError(
+            f"batch_size must give each of {group.size} processes a sample for each of {accumulate} pieces, "
+            f"got {batch_size}"
+        )
+    if workers < 0:
+        raise ValueError(f"workers must be 0 (none) or more, got {workers}")
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}; math.inf clips nothing")
-    tree_map(lambda leaf: _check_labels(leaf, data), y)
+    tree_map(lambda leaf: _check_labels(leaf, len(data)), y)
     optimizer = optimizer or adamw(loss, learning_rate)
-    base = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    return _steps(loss, data, y, steps, batch_size, optimizer, base, lr_schedule, ema, clip, start)
+    is_channels_last = any(
+        p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in loss.parameters()
+    )
+    batches = Batches(loss, data, y, batch_size, accumulate, augmentation or NONE, group, is_channels_last)
+    return _steps(batches, range(start, steps), workers, precision, optimizer, lr_schedule, ema, clip)
 
 
 def adamw(loss: MatchingLoss, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
@@ -84,61 +117,80 @@ def adamw(loss: MatchingLoss, learning_rate: float, weight_decay: float = 0.0) -
     return torch.optim.AdamW(loss.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
-def _check_labels(leaf: Any, data: Tensor) -> None:
-    if isinstance(leaf, Tensor) and len(leaf) != len(data):
-        raise ValueError(f"y must have one condition for each of the {len(data)} samples, got {len(leaf)}")
+def _check_labels(leaf: Any, count: int) -> None:
+    if isinstance(leaf, Tensor) and len(leaf) != count:
+        raise ValueError(f"y must have one condition for each of the {count} samples, got {len(leaf)}")
 
 
-def _steps(  # type: ignore[no-untyped-def]
-    loss, data, y, steps, batch_size, optimizer, base, lr_schedule, ema, clip, start
+def _steps(
+    batches: Batches,
+    numbers: range,
+    workers: int,
+    precision: torch.dtype,
+    optimizer: torch.optim.Optimizer,
+    lr_schedule: Callable[[float], float] | None,
+    ema: EMA | None,
+    clip: float,
 ) -> Iterator[TrainStep]:
-    loss.train()
-    order = Order(len(data), loss.noise)
+    loss, group = batches.loss.train(), batches.group
+    model = group.spread(loss)
     parameters = [p for p in loss.parameters() if p.requires_grad]
-    for step in range(start, steps):
+    device = parameters[0].device
+    base = [param_group.setdefault("initial_lr", param_group["lr"]) for param_group in optimizer.param_groups]
+    skipped, in_a_row = torch.zeros(2, dtype=torch.int64, device=device)
+    order = Order(len(batches.data), loss.noise)
+    made = ahead(batches.make, ((step, batches.rows(order, step)) for step in numbers), workers)
+    for step, pieces in zip(numbers, made, strict=True):
         if lr_schedule is not None:
-            for group, lr in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = lr * lr_schedule(step / steps)
-        index = step * batch_size
-        rows = order.rows(index, batch_size)
-        value = loss(data[rows], tree_map(lambda leaf: leaf[rows], y) if y is not None else None, index)  # noqa: B023
+            for param_group, lr in zip(optimizer.param_groups, base, strict=True):
+                param_group["lr"] = lr * lr_schedule(step / numbers.stop)
         optimizer.zero_grad()
-        value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-        optimizer.step()
+        total = torch.zeros((), device=device)
+        for piece in pieces:
+            with (
+                group.holding(model, is_last=piece is pieces[-1]),
+                torch.autocast(device.type, precision, enabled=precision != torch.float32),
+            ):
+                value = model(piece.point, piece.y) * piece.share
+                value.backward()
+            total = total + value.detach()
+        norm: Any = torch.nn.utils.clip_grad_norm_(parameters, clip)
+        norm = norm.full_tensor() if is_shared(norm) else norm
+        is_bad = ~norm.isfinite()
+        _update(optimizer, is_bad)
+        skipped, in_a_row = skipped + is_bad, (in_a_row + 1) * is_bad
         if ema is not None:
             ema.update()
-        yield TrainStep(step + 1, value.detach(), norm)
+        yield TrainStep(step + 1, total, norm, skipped, in_a_row)
 
 
-class Order:
-    """The order in which samples are seen: a new permutation every epoch, any stretch of which can be had."""
-
-    def __init__(self, size: int, noise: Noise) -> None:
-        self.size = size
-        self.noise = Noise(noise.seed, stream=ORDER_STREAM)
-        self._epoch = (-1, torch.empty(0))
-
-    def rows(self, start: int, count: int) -> Tensor:
-        """The samples at positions start to start + count of the stream."""
-        pieces = []
-        while count:
-            epoch, begin = divmod(start, self.size)
-            if self._epoch[0] != epoch:
-                self._epoch = (epoch, self.noise.permutation(self.size, epoch))
-            piece = self._epoch[1][begin : begin + count]
-            pieces.append(piece)
-            start, count = start + len(piece), count - len(piece)
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+def _update(optimizer: Any, is_bad: Tensor) -> None:
+    """A step of the optimizer, unless the gradient is bad: a fused one is told so on the device."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.found_inf = is_bad.float()
+        optimizer.step()
+        del optimizer.found_inf
+    elif not is_bad:
+        optimizer.step()
 
 
 def warmup_cosine(warmup: float = 0.05, floor: float = 0.0) -> Callable[[float], float]:
     """A factor that rises over the first share of the training, then falls along a cosine to `floor`."""
+    rise = warmup_constant(warmup)
 
     def factor(share: float) -> float:
         if share < warmup:
-            return (share + 1e-3) / (warmup + 1e-3)  # a first step of exactly 0 would be a step lost
-        angle = torch.pi * (share - warmup) / (1 - warmup)
-        return floor + (1 - floor) * float(1 + torch.cos(torch.tensor(angle))) / 2
+            return rise(share)
+        angle = math.pi * (share - warmup) / (1 - warmup)
+        return floor + (1 - floor) * (1 + math.cos(angle)) / 2
+
+    return factor
+
+
+def warmup_constant(warmup: float = 0.05) -> Callable[[float], float]:
+    """A factor that rises over the first share of the training, and is 1 then."""
+
+    def factor(share: float) -> float:
+        return (share + 1e-3) / (warmup + 1e-3) if share < warmup else 1.0  # a first step of exactly 0 would be lost
 
     return factor

@@ -72,30 +72,41 @@ class MatchingLoss(nn.Module):
         self.seen = 0
         self.register_buffer("source", source, persistent=False)
 
-    def forward(self, data: Tensor, y: Any = None, index: int | Tensor | None = None) -> Tensor:
+    def forward(self, data: Tensor | PathPoint, y: Any = None, index: int | Tensor | None = None) -> Tensor:
         """The loss of a batch, a number.
 
         Args:
-            data: Of shape `(batch, *shape)`.
+            data: Of shape `(batch, *shape)`; or points that were drawn ahead, with the labels that were left to them.
             y: Its conditions, one per sample, if it has any.
             index: The number of the batch's first sample in the stream of all that are trained on, or the number of
                 each; counted here if left out. Noise, time and drop of a sample depend on the seed and its number.
         """
+        if isinstance(data, PathPoint):
+            return self.errors(data, y).mean()
         if index is None:
             index = self.seen
             self.seen += len(data)
-        return self.errors(self.draw(data, index, y), self.dropped(y, index, len(data))).mean()
+        labels = self.dropped(y, index, len(data)) if self.training else y
+        return self.errors(self.draw(data, index, y), labels).mean()
 
     def draw(self, data: Tensor, index: int | Tensor, y: Any = None) -> PathPoint:
         """The points of the path that training looks at for a batch with this index."""
+        return self.point(self.pair(data, index, y), data, index)
+
+    def pair(self, data: Tensor, index: int | Tensor, y: Any = None) -> Tensor:
+        """Where the path to each sample of a batch begins, as the coupling has it."""
+        begin = [self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in self._pieces(index, len(data))]
+        return self.coupling(torch.cat(begin), data, y)
+
+    def point(self, begin: Tensor, data: Tensor, index: int | Tensor) -> PathPoint:
+        """The points that training looks at between two ends that were paired."""
         pieces = self._pieces(index, len(data))
-        begin = torch.cat([self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in pieces])
         t = torch.cat([self.times.draw(count, noise.of(TIME_STREAM), data) for noise, count in pieces])
 
         def own(x: Tensor) -> Tensor:
             return torch.cat([noise.of(BRIDGE_STREAM).like(x[:count]) for noise, count in pieces])
 
-        return self.field.path.point(self.coupling(begin, data, y), data, t, own)
+        return self.field.path.point(begin, data, t, own)
 
     def begin(self, data: Tensor, noise: Noise, draw: int = 0) -> Tensor:
         """Where paths to a batch of data begin: at noise, or at random samples of the source."""
@@ -120,8 +131,8 @@ class MatchingLoss(nn.Module):
         return [(self.noise.at(int(index)), batch)]
 
     def dropped(self, y: Any, index: int | Tensor, batch: int) -> Any:
-        """The conditions, a share of them replaced by the null one; all kept in eval mode."""
-        if y is None or not self.drop or not self.training:
+        """The conditions, a share of them replaced by the null one."""
+        if y is None or not self.drop:
             return y
         null = getattr(self.field, "null", None)
         if null is None:

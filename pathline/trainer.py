@@ -1,0 +1,225 @@
+"""The training of a run: the loop, and what must not be lost of it.
+
+    step  ->  log  ->  validate  ->  checkpoint, each at its steps; a checkpoint also when time or a signal says so
+
+A checkpoint holds all that the next step needs, so the run goes on from there bit for bit: with the same number of
+threads and processes, the same torch and the same kind of device.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from pathline.data.source import Array, Rows, Samples
+from pathline.runs import Run
+from pathline.specs import build
+from pathline.training import checkpoint
+from pathline.training.augment import Augmentation
+from pathline.training.checkpoint import Checkpoint
+from pathline.training.distributed import ALONE, Group, Signals, shard
+from pathline.training.ema import EMA
+from pathline.training.loop import TrainStep, adamw, train, warmup_constant, warmup_cosine
+from pathline.training.precision import device_of, lay_out
+from pathline.training.validation import Stopped, loss_by_time
+
+HELD = 1024  # held-out samples that a validation looks at
+LR_SCHEDULES = {"cosine": warmup_cosine, "constant": warmup_constant}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Trainer:
+    """A run in training.
+
+    Args:
+        run: The run.
+        training: What it is trained on.
+        held_out: What it is validated on.
+        group: The processes that train it together: each has a trainer.
+
+    Attributes:
+        step: The step that it has reached.
+        skipped: The updates that were left out up to there, as their gradient was not finite.
+        listeners: What is told of every line of the log, beside the run.
+    """
+
+    def __init__(self, run: Run, training: Samples, held_out: Samples, group: Group = ALONE) -> None:
+        self.run, self.config, self.group = run, run.config, group
+        device = device_of(self.config.device)
+        self.data = _seen(run, training.x)
+        self.y = None if training.y is None else run.conditions(training.y)
+        x, y = held_out.first(HELD)
+        self.held_out = run.normalisation.into(x).to(device)
+        self.held_out_y = None if y is None else run.conditions(y).to(device)
+        field = run.new_field()
+        self.loss = self.config.loss(field, run.source()).to(device)
+        lay_out(self.loss, self.config.precision)
+        if group.is_sharded:
+            shard(field.network)
+        if self.config.compile:
+            field.network.compile()
+        self.ema = EMA(field, self.config.ema)
+        self.optimizer = adamw(self.loss, self.config.learning_rate, self.config.weight_decay)
+        self.step = self.skipped = 0
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return sum(p.numel() for p in self.loss.parameters())
+
+    def restore(self, found: Checkpoint) -> list[str]:
+        """Go back to a checkpoint.
+
+        Returns:
+            What is not as it was then, so that the bits may differ from here on.
+        """
+        checkpoint.restore(found, self.loss.field, self.ema, self.optimizer)
+        self.step, self.skipped = found.step, found.state.get("skipped", 0)
+        if self.group.is_first:
+            self.run.forget_after(self.step)
+        self.group.wait()
+        return [
+            f"{name} was {found.state[name]} and is {value} now: training goes on, but no longer bit for bit"
+            for name, value in self._circumstances().items()
+            if found.state.get(name, value) != value
+        ]
+
+    def steps(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Iterator[TrainStep]:
+        """Train to the end, or until asked to stop; either way the last step's checkpoint is there then.
+
+        Raises:
+            ValueError: If too many updates in a row had to be left out.
+            OSError: If a checkpoint cannot be written.
+        """
+        config, signals, start, skipped = self.config, Signals(self.group), self.step, self.skipped
+        earlier = max((line["seconds"] for line in self.run.metrics() if "seconds" in line), default=0.0)
+        began = time.monotonic()
+        due = began + config.checkpoint_seconds
+        for step in train(
+            self.loss,
+            self.data,
+            self.y,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            optimizer=self.optimizer,
+            lr_schedule=LR_SCHEDULES[config.lr_schedule](config.warmup),
+            ema=self.ema,
+            clip=config.clip,
+            start=start,
+            accumulate=config.accumulate,
+            workers=config.workers,
+            augmentation=build(Augmentation, config.augmentation),
+            precision=PRECISIONS[config.precision],
+            group=self.group,
+        ):
+            self.step = step.step
+            is_last, is_logged = self.step == config.steps, self.step == 1 or not self.step % config.log_every
+            if is_last or is_logged or not self.step % config.skips:
+                self.skipped = skipped + int(step.skipped)
+                self._refuse_to_skip_on(step, min(config.skips, self.step - start) if is_last else config.skips)
+            if is_last or is_logged:
+                seconds = time.monotonic() - began
+                self._log(step, earlier + seconds, (self.step - start) * config.batch_size / seconds)
+            if is_last or not self.step % config.evaluate_every:
+                self.validate(is_asked_to_stop)
+            is_late = time.monotonic() > due
+            if is_late:
+                due = time.monotonic() + config.checkpoint_seconds
+            is_stopped, is_due = signals.exchange([is_asked_to_stop(), is_late])
+            if is_last or is_stopped or is_due or not self.step % config.checkpoint_every:
+                self.skipped = skipped + int(step.skipped)
+                self.save()
+                due = time.monotonic() + config.checkpoint_seconds
+            yield step
+            if is_stopped:
+                break
+        signals.close()
+
+    def save(self) -> None:
+        """Write a checkpoint, then remove those that are more than are kept."""
+        found = checkpoint.contents(self.loss.field, self.ema, self.optimizer)
+        if self.group.is_first:
+            state = {"skipped": self.skipped, "ema_updates": self.ema.updates}
+            checkpoint.write(self.run.folder, self.step, found, self._circumstances(), state)
+            checkpoint.prune(self.run.folder, self.config.keep)
+        self.group.wait()
+
+    def validate(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+        """Log the held-out loss of the averaged weights, unless asked to stop before it is known."""
+        is_free = not self.group.is_sharded  # to stop without the others, who would wait for this process's weights
+        try:
+            with self.ema.applied():
+                by_time = loss_by_time(
+                    self.loss,
+                    self.held_out,
+                    self.held_out_y,
+                    is_asked_to_stop=lambda: is_free and is_asked_to_stop(),
+                )
+        except Stopped:
+            return
+        self.record(
+            step=self.step,
+            held_out_loss=float(by_time.mean()),
+            held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()],
+        )
+
+    def record(self, **values: Any) -> None:
+        """Add a line to the log of the run."""
+        if self.group.is_first:
+            self.run.log(**values)
+            for listener in self.listeners:
+                listener(values)
+
+    def _log(self, step: TrainStep, seconds: float, rate: float) -> None:
+        self.record(
+            step=step.step,
+            loss=_finite(self.group.mean(step.loss)),
+            gradient_norm=_finite(step.gradient_norm),
+            skipped=self.skipped,
+            seconds=round(seconds, 2),
+            samples_per_second=round(rate, 1),
+            memory_mb=memory() >> 20,
+        )
+
+    def _refuse_to_skip_on(self, step: TrainStep, most: int) -> None:
+        if int(step.skipped_in_a_row) >= most:
+            raise ValueError(
+                f"the gradient was not finite in the last {most} steps up to step {step.step}, where the loss is "
+                f"{float(step.loss)}: the data may be wild, or learning_rate {self.config.learning_rate:g} too high; "
+                f"these updates were left out, and checkpoints made before are kept in {self.run.folder}"
+            )
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What the bits depend on, beside the settings of the run."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": self.held_out.device.type,
+            "processes": self.group.size,
+            **{name: getattr(self.config, name) for name in ("precision", "accumulate", "compile", "shard")},
+        }
+
+
+def memory() -> int:
+    """The most memory that training has held so far, in bytes: the device's, or this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _finite(value: torch.Tensor) -> float | None:
+    """A number for the log; JSON has none for infinity."""
+    return float(value) if value.isfinite() else None
+
+
+def _seen(run: Run, x: Array) -> Array:
+    """The data as a model sees it: normalised once if that takes no more memory, else as it is read."""
+    if isinstance(x, Rows):
+        return Rows(x.x, x.index, run.normalisation.into)
+    return run.normalisation.into(x) if x.is_floating_point() else Rows(x, None, run.normalisation.into)

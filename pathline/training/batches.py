@@ -1,0 +1,128 @@
+"""What training looks at, step by step: a function of the step alone, so it can be made ahead, anywhere, or again.
+
+    step k  ->  positions k B ... (k + 1) B of the stream  ->  samples, their noise, times and conditions
+
+A batch is cut twice: each process has a stretch of it, and takes that in pieces if gradients are to be gathered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from pathline.data.source import Array
+from pathline.noise import Noise
+from pathline.paths.path import PathPoint
+from pathline.training.augment import Augmentation
+from pathline.training.distributed import Group
+from pathline.training.loss import MatchingLoss
+
+ORDER_STREAM, AUGMENT_STREAM = 5, 13
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Points of the path, their conditions, and their share of this process's part in the mean loss."""
+
+    point: PathPoint
+    y: Any
+    share: float
+
+
+class Order:
+    """The order in which samples are seen: a new permutation every epoch, any stretch of which can be had."""
+
+    def __init__(self, size: int, noise: Noise) -> None:
+        self.size = size
+        self.noise = Noise(noise.seed, stream=ORDER_STREAM)
+        self._epoch = (-1, torch.empty(0))
+
+    def rows(self, start: int, count: int) -> Tensor:
+        """The samples at positions start to start + count of the stream."""
+        pieces = []
+        while count:
+            epoch, begin = divmod(start, self.size)
+            if self._epoch[0] != epoch:
+                self._epoch = (epoch, self.noise.permutation(self.size, epoch))
+            piece = self._epoch[1][begin : begin + count]
+            pieces.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training, for one of the processes that share it.
+
+    Attributes:
+        loss: What draws noise, times and conditions, and couples.
+        data: All samples, of shape `(samples, *shape)`.
+        y: Their conditions, or None.
+        batch_size: Samples of a step, in all processes together.
+        pieces: How many pieces a process takes its part in.
+        augmentation: What is done to the data.
+        group: The processes.
+        is_channels_last: Whether images lie in memory pixel by pixel.
+    """
+
+    loss: MatchingLoss
+    data: Array
+    y: Any
+    batch_size: int
+    pieces: int
+    augmentation: Augmentation
+    group: Group
+    is_channels_last: bool
+
+    @torch.no_grad()
+    def make(self, step: int, rows: Tensor) -> list[Piece]:
+        """The pieces of a step, of the samples that it sees: those of the whole batch if all are paired together."""
+        mine = self.group.part(self.batch_size)
+        first = step * self.batch_size + (0 if self.loss.coupling.is_global else mine.start)
+        device = next(self.loss.parameters()).device
+        data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
+        y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
+        begin = self.loss.pair(data, first, y)
+        start = mine.start if self.loss.coupling.is_global else 0
+        cuts = [start + len(mine) * k // self.pieces for k in range(self.pieces + 1)]
+        return [self._piece(begin, data, y, slice(*cut), first) for cut in pairwise(cuts)]
+
+    def _piece(self, begin: Tensor, data: Tensor, y: Any, cut: slice, first: int) -> Piece:
+        begin, data = begin[cut], data[cut]
+        if self.is_channels_last and data.ndim == 4:
+            begin, data = (x.contiguous(memory_format=torch.channels_last) for x in (begin, data))
+        index = first + cut.start
+        labels = None if y is None else tree_map(lambda leaf: leaf[cut], y)
+        share = len(data) * self.group.size / self.batch_size
+        return Piece(self.loss.point(begin, data, index), self.loss.dropped(labels, index, len(data)), share)
+
+    def rows(self, order: Order, step: int) -> Tensor:
+        """The samples that `make` needs for a step."""
+        part = range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)
+        return order.rows(step * self.batch_size + part.start, len(part))
+
+
+def ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:
+    """What `make` returns for each call, in their order, made by this many threads while earlier ones are used."""
+    if not workers:
+        for call in calls:
+            yield make(*call)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for call in calls:
+            waiting.append(pool.submit(make, *call))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
