@@ -1,4 +1,4 @@
-"""The networks: each sample by itself, at its own time and under its own class."""
+"""The networks: each sample by itself, at its own time and under its own class or numbers."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pathline as pl
-from pathline.networks.embedding import ClassEmbedding, TimeEmbedding
+from pathline.networks.embedding import ClassEmbedding, NumberEmbedding, TimeEmbedding
 
 pytestmark = pytest.mark.fast
 
@@ -28,6 +28,8 @@ def made(name, **arguments):
 
 T = torch.tensor([0.1, 0.4, 0.5, 0.9])
 Y = torch.tensor([0, 2, 1, 2])
+NAN = math.nan
+NUMBERS = torch.tensor([[0.5, -1.0], [NAN, NAN], [0.0, 2.0], [-1.5, 0.0]])
 
 
 @each_network
@@ -51,6 +53,89 @@ def test_no_class_is_the_null_class(name):
     network, x = made(name, classes=3)
     assert network.null == 3
     assert torch.allclose(network(x, T), network(x, T, torch.full((4,), 3)), atol=1e-5)
+
+
+@each_network
+def test_a_sample_does_not_see_the_numbers_of_others(name):
+    network, x = made(name, numbers=2)
+    whole = network(x, T, NUMBERS)
+    for i in range(4):
+        assert torch.allclose(network(x[i : i + 1], T[i : i + 1], NUMBERS[i : i + 1])[0], whole[i], atol=1e-4)
+
+
+@each_network
+@pytest.mark.parametrize("which", [0, 1])
+def test_each_number_counts(name, which):
+    network, x = made(name, numbers=2)
+    y = NUMBERS.nan_to_num(1.0)
+    other = y + 0.1 * torch.eye(2)[which]
+    assert ((network(x, T, other) - network(x, T, y)).flatten(1).abs().amax(1) > 1e-4).all()
+
+
+@each_network
+@pytest.mark.parametrize("row", [(NAN, NAN), (NAN, 1.0), (1e30, NAN)])
+def test_numbers_of_which_one_is_nan_are_none(name, row):
+    network, x = made(name, numbers=2)
+    nn.init.normal_(network.condition.label.none)
+    assert network.null.isnan().tolist() == [True, True]
+    none = network(x, T)
+    assert torch.allclose(network(x, T, torch.tensor([row] * 4)), none, atol=1e-5)
+    assert ((network(x, T, NUMBERS.nan_to_num(1.0)) - none).flatten(1).abs().amax(1) > 1e-3).all()
+
+
+def test_none_is_a_vector_that_is_learned_and_nan_reaches_no_gradient():
+    embedding = NumberEmbedding(2, 4)
+    y = NUMBERS.clone().requires_grad_()
+    value = embedding(y, 4)
+    assert torch.equal(value[1], embedding.none)
+    (value * torch.arange(1.0, 5)[:, None]).sum().backward()
+    assert torch.equal(embedding.none.grad, torch.full((4,), 2.0))  # of the second sample alone
+    known = NumberEmbedding(2, 4)
+    known.load_state_dict(embedding.state_dict())
+    (known(NUMBERS[[0, 2, 3]], 3) * torch.tensor([1.0, 3, 4])[:, None]).sum().backward()
+    for a, b in zip(embedding.mlp.parameters(), known.mlp.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-5)
+    assert y.grad[[0, 2, 3]].abs().min() > 0 == y.grad[1].abs().max()
+
+
+def test_numbers_are_seen_as_they_are_and_as_waves():
+    embedding = NumberEmbedding(2, 26)
+    embedding.mlp = nn.Identity()
+    y = torch.tensor([[0.3, -7.0]])
+    seen = embedding(y, 1)[0]
+    angles = [2 * math.pi * number * 2.0**k for number in (0.3, -7.0) for k in range(-4, 2)]
+    truth = [0.3, -7.0, *map(math.sin, angles), *map(math.cos, angles)]
+    assert torch.allclose(seen, torch.tensor(truth), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (torch.zeros(4, 3), r"floats of shape \(4, 2\), .* got torch.float32 of shape \(4, 3\)"),
+        (torch.zeros(4), r"of shape \(4,\)"),
+        (torch.zeros(3, 2), r"of shape \(3, 2\)"),
+        (torch.zeros(4, 2, dtype=torch.long), "got torch.int64"),
+        (torch.tensor([[0.0, math.inf]] * 4), "finite, or NaN for none, got inf"),
+    ],
+)
+@each_network
+def test_what_are_no_numbers_is_refused(name, y, said):
+    network, x = made(name, numbers=2)
+    with pytest.raises(ValueError, match=said):
+        network(x, T, y)
+
+
+@each_network
+def test_classes_and_numbers_do_not_come_together(name):
+    with pytest.raises(ValueError, match=r"either classes or numbers .* got 3 and 2"):
+        made(name, classes=3, numbers=2)
+
+
+@each_network
+def test_runs_with_classes_keep_the_names_of_their_weights(name):
+    names = {key for key in made(name, classes=3)[0].state_dict() if key.startswith("condition")}
+    time = {f"condition.time.mlp.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")}
+    assert names == time | {"condition.label.table.weight"}
 
 
 @each_network

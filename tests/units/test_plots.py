@@ -91,6 +91,16 @@ def test_points_lie_over_their_density():
     assert mesh.get_array().max() == pytest.approx(np.sqrt(normal(np.zeros(2))))
 
 
+def test_points_are_coloured_by_their_values_with_a_bar_if_it_has_a_name():
+    points, values = random(50, 2), np.linspace(-3, 7, 50)
+    ax = scatter(points, values=values, bar="age")
+    (dots,) = ax.collections
+    assert np.array_equal(dots.get_offsets(), points) and np.array_equal(dots.get_array(), values)
+    (bar,) = [other for other in ax.figure.axes if other is not ax]
+    assert bar.get_ylabel() == "age" and bar.get_ylim() == (-3, 7)
+    assert scatter(points, values=values).figure.axes[1:] == []
+
+
 def test_trajectories_go_from_ring_to_dot():
     states = random(6, 4, 2)
     lines, rings, dots = plots.trajectories(states).collections
@@ -394,6 +404,11 @@ REFUSALS = {
     "points in space": (lambda: scatter(np.zeros((4, 3))), r"points must have shape \(n, 2\), got \(4, 3\); pass x"),
     "a class too few": (lambda: scatter(np.zeros((4, 2)), [0, 1, 0]), r"y must have shape \(4,\), got \(3,\)"),
     "a grid alone": (lambda: scatter(np.zeros((4, 2)), grid=GRID), "grid and density must come together"),
+    "classes and values": (lambda: scatter(np.zeros((1, 2)), [0], values=[1]), "y and values must not come together"),
+    "a point without its value": (
+        lambda: scatter(np.zeros((2, 2)), values=[1]),
+        r"values must have shape \(2,\), got \(1,\)",
+    ),
     "one state": (lambda: plots.trajectories(np.zeros((4, 2))), r"states must have shape \(steps \+ 1, n, 2\)"),
     "states in the plane": (lambda: plots.paths_along([0, 1], np.zeros((2, 3, 2))), r"states must .* pass states"),
     "a time too few": (lambda: plots.paths_along([0], np.zeros((2, 3))), r"states must have shape \(1, n\)"),
