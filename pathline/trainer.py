@@ -151,7 +151,11 @@ class Trainer:
         self.group.wait()
 
     def validate(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
-        """Log the held-out loss of the averaged weights, unless asked to stop before it is known."""
+        """Log the held-out loss of the averaged weights, unless asked to stop before it is known.
+
+        Raises:
+            ValueError: If it is not finite.
+        """
         is_free = not self.group.is_sharded  # to stop without the others, who would wait for this process's weights
         try:
             with self.ema.applied():
@@ -163,6 +167,8 @@ class Trainer:
                 )
         except Stopped:
             return
+        if not by_time.isfinite().all():
+            raise ValueError(f"the held-out loss is {float(by_time.mean())} at step {self.step}: {self._advice()}")
         self.record(
             step=self.step,
             held_out_loss=float(by_time.mean()),
@@ -191,9 +197,14 @@ class Trainer:
         if int(step.skipped_in_a_row) >= most:
             raise ValueError(
                 f"the gradient was not finite in the last {most} steps up to step {step.step}, where the loss is "
-                f"{float(step.loss)}: the data may be wild, or learning_rate {self.config.learning_rate:g} too high; "
-                f"these updates were left out, and checkpoints made before are kept in {self.run.folder}"
+                f"{float(step.loss)}: {self._advice()}; these updates were left out"
             )
+
+    def _advice(self) -> str:
+        return (
+            f"the data may be wild, or learning_rate {self.config.learning_rate:g} too high; checkpoints made before "
+            f"are kept in {self.run.folder}"
+        )
 
     def _circumstances(self) -> dict[str, Any]:
         """What the bits depend on, beside the settings of the run."""

@@ -15,7 +15,7 @@ from pathline.training import checkpoint
 
 @dataclass(frozen=True)
 class Arguments:
-    """Show what a run folder holds, and check its checkpoints byte by byte."""
+    """Show what a run folder holds, and check its checkpoints byte by byte: exit code 1 if one is damaged."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -33,9 +33,18 @@ def main(argv: list[str]) -> int:
         low, high = kept.amin(0).tolist(), kept.amax(0).tolist()
         ranges = (f"{name} {a:.6g} to {b:.6g}" for name, a, b in zip(run.numbers, low, high, strict=True))
         table.add_row("conditioned on", ", ".join(ranges))
-    table.add_row("weights", f"{sum(p.numel() for p in run.field().parameters()):,}")
+    field = run.new_field()
+    table.add_row("weights", f"{sum(p.numel() for p in field.parameters()):,}")
+    is_whole = True
     for step in checkpoint.steps_of(run.folder):
-        table.add_row(f"checkpoint {step}", f"whole, {len(checkpoint.load(run.folder, step).model)} tensors")
+        try:
+            found = checkpoint.load(run.folder, step)
+        except ValueError as error:
+            is_whole = False
+            table.add_row(f"checkpoint {step}", str(error))
+        else:
+            checkpoint.load_weights(field, found.model | found.ema, found.folder)
+            table.add_row(f"checkpoint {step}", f"whole, {len(found.model)} tensors")
     for line in run.metrics()[-2:]:
         for key, value in line.items():
             if key != "held_out_loss_by_t":
@@ -43,4 +52,4 @@ def main(argv: list[str]) -> int:
     for key, value in run.config.to_dict().items():
         table.add_row(key, str(value))
     Console().print(table)
-    return 0
+    return 0 if is_whole else 1

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
         print(f"pathline: unknown command {name!r}; {hint}", file=sys.stderr)
         return 2
+    warnings.showwarning = lambda text, *_: print(f"pathline {name}: {text}", file=sys.stderr)
     try:
         return int(importlib.import_module(f"pathline.cli.{name}").main(rest))
     except KeyboardInterrupt:

@@ -235,9 +235,6 @@ DAMAGED = [
     Row(f"{case}, {command}", f"{command} {{digits}}", said, {}, (name, change))
     for command in ("sample", "info", "train --resume")
     for case, name, change, said in (
-        ("weights", f"{STEP}/model.safetensors", flipped, (f"{STEP[12:]}/model.safetensors is damaged", "step 3")),
-        ("averages", f"{STEP}/ema.safetensors", lambda b: b[:-1], (f"{STEP[12:]}/ema.safetensors is damaged",)),
-        ("manifest", f"{STEP}/manifest.json", lambda b: b"", (f"{STEP[12:]}/manifest.json is damaged",)),
         ("settings cut short", "config.json", lambda b: b[:-9], ("config.json is damaged",)),
         ("settings of another kind", "config.json", lambda b: b"[]", ("config.json is damaged",)),
         ("type", "config.json", other(b'"steps": 6', b'"steps": "x"'), ("config.json", "steps", "'x'")),
@@ -253,6 +250,14 @@ DAMAGED = [
         "other data", "train --resume {digits}", ("moons is not what", "was trained on", "restore"), {},
         ("config.json", other(b'"data": "digits"', b'"data": "moons"')),
     ),
+] + [
+    Row(f"{case}, {command}", f"{command} {{digits}}", (f"{name} is damaged", "no other", "train again"), {}, (name, change))
+    for command in ("sample", "train --resume")
+    for case, name, change in (
+        ("weights", f"{STEP}/model.safetensors", flipped),
+        ("averages", f"{STEP}/ema.safetensors", lambda b: b[:-1]),
+        ("manifest", f"{STEP}/manifest.json", lambda b: b""),
+    )
 ]  # fmt: skip
 
 LIBRARY = [
@@ -296,6 +301,9 @@ def test_a_command_answers_bad_input_by_one_clear_sentence(row, request, tmp_pat
         name, change = row.damage
         places["digits"] = shutil.copytree(places["digits"], tmp_path / "run")
         (places["digits"] / "README.md").unlink()  # so that resuming it has something to do
+        if name.startswith("checkpoints"):  # else an earlier one would be used
+            for step in (0, 3):
+                shutil.rmtree(places["digits"] / f"checkpoints/step-{step:08d}")
         path = places["digits"] / name
         path.write_bytes(change(path.read_bytes()))
     before = [contents(folder) for folder in (tmp_path, *places.values())]

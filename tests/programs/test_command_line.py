@@ -67,7 +67,7 @@ def sampled(run, folder, *flags):
 
 def test_a_run_folder_holds_what_the_contract_says(digits):
     assert {path.name for path in digits.iterdir()} == {
-        "config.json", "metrics.jsonl", "checkpoints", "samples", "README.md",
+        "config.json", "metrics.jsonl", "checkpoints", "samples", "README.md", ".lock",
     }  # fmt: skip
     steps = ["step-00000000", "step-00000003", "step-00000006"]
     assert sorted(path.name for path in (digits / "checkpoints").iterdir()) == steps
@@ -80,7 +80,7 @@ def test_the_config_holds_the_flags_and_the_presets_other_fields(digits):
     config = json.loads((digits / "config.json").read_text())
     about = config.pop("samples")
     given = {"steps": 6, "batch_size": 16, "width": 8, "depth": 1, "checkpoint_every": 3}
-    assert config == pl.load_config("digits").to_dict() | given
+    assert config == pl.load_config("digits").resolved().to_dict() | given
     assert about["shape"] == [1, 8, 8] and about["classes"] == list("0123456789")
 
 
@@ -278,7 +278,10 @@ def test_a_run_on_samples_that_changed_is_not_resumed(tiny, tmp_path, capsys):
 def test_a_loss_that_is_no_number_stops_the_training(tiny, tmp_path, capsys):
     flags = [*tiny, "--learning-rate", "1e30", "--clip", "1e30", "--out", str(tmp_path / "run"), "--log-every", "1"]
     assert main(["train", "moons", *flags]) == 2
-    assert "the loss is" in capsys.readouterr().err
+    assert "the held-out loss is nan at step 6" in capsys.readouterr().err
+    assert main(["train", "moons", *flags, "--skips", "4", "--overwrite"]) == 2
+    assert "not finite in the last 4 steps up to step 5" in capsys.readouterr().err
+    assert [step for step in checkpoint.steps_of(tmp_path / "run") if checkpoint.load(tmp_path / "run", step)] == [0, 3]
 
 
 def test_a_bridge_draws_its_pictures_and_its_card(bridge):

@@ -167,7 +167,7 @@ def test_a_truncated_file_is_named(run, name, share):
 def test_a_manifest_that_lacks_a_file_is_named(run, name):
     path = run / "checkpoints" / "step-00000002" / "manifest.json"
     manifest = json.loads(path.read_bytes())
-    del manifest[name]
+    del manifest["files"][name]
     path.write_text(json.dumps(manifest, indent=1))
     refused(run, "manifest.json")
 

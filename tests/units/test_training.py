@@ -115,7 +115,13 @@ def test_a_share_of_labels_is_dropped_in_training_only(drop):
     gone = kept == 3
     assert torch.equal(kept[~gone], y[~gone])
     assert abs(float(gone.float().mean()) - drop) < 5 * math.sqrt(drop * (1 - drop) / n) + 1e-12
-    assert torch.equal(loss.eval().dropped(y, 0, n), y)
+    values = [
+        torch.stack([loss.errors(loss.draw(x, 0), labels).mean() for labels in (y, kept)])
+        for x in [DATA[:1].expand(n, -1)]
+    ]
+    assert torch.equal(
+        torch.stack([loss.eval()(DATA[:1].expand(n, -1), y, 0), loss.train()(DATA[:1].expand(n, -1), y, 0)]), values[0]
+    )
 
 
 @pytest.mark.fast
