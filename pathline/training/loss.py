@@ -145,7 +145,7 @@ class MatchingLoss(nn.Module):
         gone = chance < self.drop
 
         def drop(leaf: Tensor, null: Tensor) -> Tensor:
-            return torch.where(meet(gone.to(leaf.device), leaf), null.to(leaf.device, leaf.dtype), leaf)
+            return torch.where(meet(gone.to(leaf.device), leaf), null[0].to(leaf.device, leaf.dtype), leaf)
 
         return tree_map(drop, y, null)
 

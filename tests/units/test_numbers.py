@@ -104,6 +104,13 @@ def test_dropped_numbers_are_none_all_at_once_and_leave_finite_gradients():
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in field.parameters())
 
 
+def test_a_single_number_is_dropped_with_and_without_a_dimension_of_its_own():
+    field, _ = made(numbers=1)
+    loss, x, y = pl.MatchingLoss(field, drop=0.3), torch.randn(50, 3), torch.randn(50)
+    assert torch.equal(loss(x, y, 0), loss(x, y[:, None], 0))
+    assert 0 < loss.dropped(y, 0, 50).isnan().sum() < 50
+
+
 # ---- units
 
 
