@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     field = run.new_field()
     table.add_row("weights", f"{sum(p.numel() for p in field.parameters()):,}")
     is_whole = True
-    for step in checkpoint.steps_of(run.folder):
+    for step in reversed(checkpoint.steps_of(run.folder)):
         try:
             found = checkpoint.load(run.folder, step)
         except ValueError as error:

@@ -251,7 +251,7 @@ DAMAGED = [
         ("config.json", other(b'"data": "digits"', b'"data": "moons"')),
     ),
 ] + [
-    Row(f"{case}, {command}", f"{command} {{digits}}", (f"{name} is damaged", "no other", "train again"), {}, (name, change))
+    Row(f"{case}, {command}", f"{command} {{digits}}", (f"{name} is damaged", "train again"), {}, (name, change))
     for command in ("sample", "train --resume")
     for case, name, change in (
         ("weights", f"{STEP}/model.safetensors", flipped),

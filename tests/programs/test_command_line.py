@@ -278,7 +278,7 @@ def test_a_run_on_samples_that_changed_is_not_resumed(tiny, tmp_path, capsys):
 def test_a_loss_that_is_no_number_stops_the_training(tiny, tmp_path, capsys):
     flags = [*tiny, "--learning-rate", "1e30", "--clip", "1e30", "--out", str(tmp_path / "run"), "--log-every", "1"]
     assert main(["train", "moons", *flags]) == 2
-    assert "the held-out loss is nan at step 6" in capsys.readouterr().err
+    assert "the held-out loss is inf at step 6" in capsys.readouterr().err
     assert main(["train", "moons", *flags, "--skips", "4", "--overwrite"]) == 2
     assert "not finite in the last 4 steps up to step 5" in capsys.readouterr().err
     assert [step for step in checkpoint.steps_of(tmp_path / "run") if checkpoint.load(tmp_path / "run", step)] == [0, 3]
