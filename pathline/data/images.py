@@ -16,6 +16,7 @@ import json
 import math
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from pathline.specs import did_you_mean
 
 METADATA = "metadata.jsonl"
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
+UNTOLD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # of a name that is no text, or would break a line
 NO_IMAGES = {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".db", ".ini"}
 
 
@@ -66,6 +68,9 @@ class ImageFolderSource(CachedSource):
             ValueError: If there is none, one is bad, two have different sizes, or metadata.jsonl is wrong in a line.
         """
         names = [name for name, _, _ in self._files()]
+        odd = next(filter(UNTOLD.search, names), None)
+        if odd is not None:
+            raise ValueError(f"the names of files in {self.path} must be letters, got {odd!r}; rename it")
         tops = {name.partition("/")[0] for name in names if "/" in name}
         part = "train/" if "train" in tops and {top.lower() for top in tops} <= PARTS else ""
         metadata = next((name for name in (part + METADATA, METADATA) if name in names), "")

@@ -13,7 +13,7 @@ import io
 import math
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pathline.data.cache import Block, cache_folder
 from pathline.data.source import BLOCK, Normalisation
@@ -50,14 +50,13 @@ def picture_of(file: Path | bytes, size: int = 0) -> NDArray[np.uint8]:
     Raises:
         Unusable: If it is empty, damaged, animated, of a kind that is not read, or declares more pixels than it should.
     """
-    length = len(file) if isinstance(file, bytes) else file.stat().st_size
-    if not length:
+    if not (len(file) if isinstance(file, bytes) else file.stat().st_size):
         raise Unusable("is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow says of odd metadata, and of sizes, which are looked at here
         try:
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
-                return _levels(image, length, size)
+            with _opened(file) as image:
+                return _levels(image, file, size)
         except Unusable:
             raise
         except UnidentifiedImageError:
@@ -68,40 +67,67 @@ def picture_of(file: Path | bytes, size: int = 0) -> NDArray[np.uint8]:
             raise Unusable(f"is damaged: {' '.join(str(error).split())[:100] or type(error).__name__}") from None
 
 
-def _levels(image: Image.Image, length: int, size: int) -> NDArray[np.uint8]:
+def _opened(file: Path | bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+
+
+def _levels(image: ImageFile.ImageFile, file: Path | bytes, size: int) -> NDArray[np.uint8]:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photograph and its previews
         raise Unusable("is animated, or has several pages; save one of them")
     if size:
         image.draft(image.mode, (2 * size, 2 * size))  # a JPEG is read at a fraction of its size, where that will do
-    width, height = image.size
+    (width, height), length = image.size, len(file) if isinstance(file, bytes) else file.stat().st_size
     if width * height > min(MOST, max(SMALL, DENSE * length)):
         raise Unusable(f"declares {width} x {height} pixels in {length:,} bytes, which is too many to be read")
-    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    if image.mode.startswith(("I", "F")):
-        image = _of_16_bits(image)
-    has_alpha, is_grey = image.has_transparency_data, image.mode in ("1", "L", "LA")
-    image = image.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    found = _of_16_bits(image, file)
+    has_alpha, is_grey = found.has_transparency_data, found.mode in ("1", "L", "LA")
+    found = found.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
     if size:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        found = ImageOps.fit(found, (size, size), Image.Resampling.BICUBIC)
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     if turn is not None:
-        image = image.transpose(turn)
-    x = np.asarray(image).reshape(image.height, image.width, -1)
-    if has_alpha:
-        alpha = x[..., -1:].astype(np.uint16)
-        x = ((alpha * x[..., :-1] + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+        found = found.transpose(turn)
+    x = np.asarray(found).reshape(found.height, found.width, -1)
+    x = _by_rows(lambda rows: _over_white(rows, 255), x) if has_alpha else x
     if (x == x[..., :1]).all():
         x = x[..., :1]
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
-def _of_16_bits(image: Image.Image) -> Image.Image:
-    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
+def _over_white(x: NDArray[Any], most: int) -> NDArray[Any]:
+    """Colours over white, from colours and, in the last place, alpha."""
+    colour, alpha = x[..., :-1].astype(np.uint32), x[..., -1:].astype(np.uint32)
+    sums: NDArray[Any] = alpha * colour + (most - alpha) * most + most // 2  # below 2**32, as most is below 2**16
+    return (sums // most).astype(x.dtype)
+
+
+def _by_rows(change: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
+    """A change of an image, some rows at a time to save memory."""
+    return np.concatenate([change(x[k : k + 64]) for k in range(0, len(x), 64)])
+
+
+def _of_16_bits(image: ImageFile.ImageFile, file: Path | bytes) -> Image.Image:
+    """The image in 8 bits and over white, if it has 16; as it is, if it has 8."""
+    raw = image.tile[0].args if image.format == "PNG" and image.tile else None
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        x = np.array(image).astype(np.uint16)[..., None]
+    elif image.mode in ("I", "F"):
         raise Unusable(f"holds numbers of type {image.mode}, not levels; save it in 8 or 16 bits")
-    value = np.array(image).astype(np.uint32)
+    elif raw == "LA;16B":  # Pillow reads the high byte alone; as four bytes, they are all there
+        image.tile = [image.tile[0]._replace(args="RGBA")]
+        x = np.array(image).view(">u2").astype(np.uint16)
+    elif raw in ("RGB;16B", "RGBA;16B"):  # again, and in the other order it takes the low ones
+        with _opened(file) as again:
+            again.tile = [again.tile[0]._replace(args=raw[:-1] + "L")]
+            x = np.array(image).astype(np.uint16) << 8 | np.array(again)
+    else:
+        return image
     clear = image.info.get("transparency")  # the value of a PNG that stands for nothing
     if clear is not None:
-        value[value == clear] = 65535
-    return Image.fromarray(((value + 128) // 257).astype(np.uint8))
+        x = np.where((x == np.array(clear)).all(-1, keepdims=True), np.uint16(65535), x)
+    x = _by_rows(lambda rows: _over_white(rows, 65535), x) if x.shape[-1] in (2, 4) else x
+    levels = _by_rows(lambda rows: ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8), x)
+    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 
 
 # ---- many of them
