@@ -205,12 +205,6 @@ class Samples:
         return self.normalisation_of_numbers or Normalisation.of(self.y)
 
     @property
-    def conditions(self) -> Tensor | None:
-        """What a model is conditioned on: class indices as they are, numbers in its own units."""
-        units = self.units_of_numbers
-        return self.y if self.y is None or units is None else units.into(self.y)
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.x.shape[1:])
@@ -271,7 +265,7 @@ def _held_out(order: Tensor, y: Tensor | None, share: float) -> Tensor:
         return held
     labels = y.numpy().astype(np.min_scalar_type(int(y.max())))[order.numpy()]
     by_class = torch.from_numpy(np.argsort(labels, kind="stable"))
-    for mine in by_class.split(torch.bincount(y).tolist()):
+    for mine in torch.split(by_class, torch.bincount(y).tolist()):
         held[order[mine[: round(share * len(mine))]]] = True
     return held
 

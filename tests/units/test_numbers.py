@@ -116,18 +116,17 @@ def test_a_single_number_is_dropped_with_and_without_a_dimension_of_its_own():
 
 def test_numbers_have_mean_0_and_deviation_1_where_they_are_trained_on_and_come_back():
     training, held = samples().split(0.2)
-    y = training.conditions.double()
+    y = training.units_of_numbers.into(training.y).double()
     assert y.mean(0).abs().max() < 1e-6 and (y.std(0, correction=0) - 1).abs().max() < 1e-6
     assert held.units_of_numbers == training.units_of_numbers
     for part in (training, held):
-        back = part.units_of_numbers.back(part.conditions)
+        back = part.units_of_numbers.back(part.units_of_numbers.into(part.y))
         assert ((back - part.y).abs() <= 4 * torch.finfo(torch.float32).eps * UNITS[0]).all()
 
 
 def test_only_numbers_have_units():
     labelled = pl.Samples(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]), ("a", "b"), None, "", "", "")
-    assert labelled.units_of_numbers is None and labelled.conditions is labelled.y
-    assert pl.Samples(torch.zeros(4, 2), None, (), None, "", "", "").conditions is None
+    assert labelled.units_of_numbers is None and labelled.split(0.5)[0].units_of_numbers is None
 
 
 # ---- settings and runs
@@ -182,7 +181,7 @@ def test_a_run_keeps_the_units_of_its_numbers_and_some_of_them(doses):
     run = pl.Run.open(doses)
     training = trained_on(run)
     assert run.numbers == ("age", "dose $") and run.normalisation_of_numbers == training.units_of_numbers
-    assert torch.equal(run.conditions(training.y), training.conditions)
+    assert torch.equal(run.conditions(training.y), training.units_of_numbers.into(training.y))
     kept = run.kept_numbers()
     assert sorted(kept.tolist()) == sorted(training.y.tolist())  # fewer than the most that are kept
     assert not torch.equal(kept, training.y)  # in an order of their own
