@@ -1,33 +1,40 @@
-"""What was read once is kept: one pass over a source checks it and writes a file that later starts only map.
+"""What was read once is kept: one pass over a source checks it and writes files that later starts only map.
 
-    <cache>/<key>/  x.bin  y.bin  about.json        the key is a hash of what the source is and when its files changed
+    <cache>/<key>/  about.json  x.bin  y.bin  units-*.json      the key is a hash of what the source is called
 
-A source hands its samples over in blocks, so that a data set larger than memory goes through. The folder is
-`PATHLINE_CACHE`, else `pathline` in the user's folder for caches; it can be removed at any time.
+A source hands its samples over in blocks, so that a data set larger than memory goes through. A folder appears under
+its key all at once, when everything in it is on the disk; one that was changed since, or whose source was, is made
+anew. All of them are in `PATHLINE_CACHE`, else in `pathline` in the user's folder for caches, and can be removed at any
+time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import tempfile
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pathline.data.source import Array, Normalisation, Rows, Samples, Source
+from pathline.data.mapped import Mapped, wide
+from pathline.data.source import BLOCK, Array, Normalisation, Rows, Samples, Source
 
-VERSION = 1  # of what is written, so that an older pathline's files are not read
+VERSION = 2  # of what is written, so that another pathline's files are not read
 IN_MEMORY = 1 << 26  # bytes: what is smaller is read whole
+ABANDONED = 3600  # seconds after which what nobody has written to is a dead process's
+HEX = "[0-9a-f]" * 24  # a key, as a pattern
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,21 @@ class Block:
 
     x: NDArray[Any]
     y: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class InFile:
+    """That `x` lies in a file as it is: a reader that says so first has its blocks looked at, and not copied.
+
+    Attributes:
+        path: Of the file.
+        dtype: NumPy's name of the numbers' type.
+        offset: The byte where they begin; they lie in the order of C.
+    """
+
+    path: str
+    dtype: str
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -63,14 +85,17 @@ class CachedSource(Source):
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """What settles the samples, as plain values: names and options, sizes and times of change of all files.
+        """What settles the samples, as plain values.
+
+        The value of `files` tells that a file has changed, as that of `files_of` does; all the others say what the
+        source is: names and options.
 
         Raises:
             ValueError: If there is nothing to read.
         """
 
     @abstractmethod
-    def read(self) -> Iterator[Block | About]:
+    def read(self) -> Iterator[Block | InFile | About]:
         """All samples in blocks, and last of all what is known of them.
 
         Raises:
@@ -78,40 +103,61 @@ class CachedSource(Source):
         """
 
     def load(self) -> Samples:
-        """All samples: small ones in memory, others in a mapped file.
+        """All samples, in floats: small ones in memory, others in a mapped file.
 
         Raises:
             ValueError: If something in the source is wrong, or the cache cannot be written.
         """
-        key = json.dumps({"version": VERSION, "kind": type(self).__name__, **self.identity()}, sort_keys=True)
-        folder = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
-        if not (folder / "about.json").is_file():
-            self._write(folder)
-        return _load(folder)
+        identity = dict(self.identity())
+        stamp = _hash([VERSION, identity])
+        files = identity.pop("files", "")
+        named = [path for path, *_ in files] if isinstance(files, list | tuple) else []
+        folder = cache_folder() / _hash([type(self).__name__, identity, named])
+        found = _load(folder, stamp)
+        if found is None:
+            with _alone(folder):
+                found = _load(folder, stamp)  # another process may have been faster
+                if found is None:
+                    self._write(folder, stamp)
+                    found = _load(folder, stamp)
+        if found is None:
+            raise ValueError(f"{folder} was changed while it was written; start again")
+        return found
 
-    def _write(self, folder: Path) -> None:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as name:
-                temporary = Path(name) / "whole"
-                temporary.mkdir()
-                _copy(self.read(), temporary)
-                if not folder.exists():  # another process may have been faster
-                    temporary.rename(folder)
-        except OSError as error:
-            if not str(error.filename or "").startswith(str(folder.parent)):
-                raise
-            raise ValueError(
-                f"cannot keep what was read in {folder.parent}: {error.strerror}; name another folder in PATHLINE_CACHE"
-            ) from error
+    def _write(self, folder: Path, stamp: str) -> None:
+        with ExitStack() as stack:
+            with _told(folder.parent):
+                _sweep(folder.parent)
+                draft = Path(
+                    stack.enter_context(
+                        tempfile.TemporaryDirectory(
+                            prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+                        )
+                    )
+                )
+                whole = draft / "whole"  # with the user's permissions: the draft has its owner's alone
+                whole.mkdir()
+            name = _copy(self.read(), whole, stamp)
+            if _hash([VERSION, dict(self.identity())]) != stamp:
+                raise ValueError(f"{name} was changed while it was read; start again once it is whole")
+            with _told(folder.parent):
+                if folder.exists():
+                    folder.rename(draft / "old")
+                whole.rename(folder)
 
 
 def cache_folder() -> Path:
     """Where what was read is kept."""
-    if "PATHLINE_CACHE" in os.environ:
+    if os.environ.get("PATHLINE_CACHE"):
         return Path(os.environ["PATHLINE_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "pathline"
+
+
+def free_bytes() -> int:
+    """The room that is left where what was read is kept."""
+    folder = cache_folder().absolute()
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
 
 def files_of(paths: Iterator[Path] | list[Path]) -> list[tuple[str, int, int]]:
@@ -120,56 +166,143 @@ def files_of(paths: Iterator[Path] | list[Path]) -> list[tuple[str, int, int]]:
     return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in found]
 
 
-def _copy(parts: Iterator[Block | About], folder: Path) -> None:
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-    count, digest, about = 0, hashlib.sha256(), None
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _told(place: Path, written: int = 0) -> Iterator[None]:
+    """Says what to do where the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        after = ""
+        with suppress(OSError):
+            after = f" after {written:,} bytes, with {free_bytes():,} free" if written else ""
+        raise ValueError(
+            f"cannot keep what was read in {place}: {error.strerror}{after}; name a folder with more room in "
+            "PATHLINE_CACHE"
+        ) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets in one process at a time, where files can be locked; elsewhere, several may do the same work."""
+    with ExitStack() as stack:
+        place = folder.with_name(f".{folder.name}.lock")
+        with _told(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(place.open("a"))
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        with suppress(OSError):
+            place.unlink()
+
+
+def _sweep(place: Path) -> None:
+    """Removes what processes left that were killed."""
+    for old in (*place.glob(f".{HEX}-*"), *place.glob(f".{HEX}.lock")):
+        with suppress(OSError):
+            if max(path.stat().st_mtime for path in (old, *old.rglob("*"))) < time.time() - ABANDONED:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+# ---- writing
+
+
+def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> str:
+    """Writes all parts, and `about.json` last; gives what the data is called."""
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+    lies: InFile | None = None
+    about: About | None = None
+    count, written, digest = 0, 0, hashlib.sha256()
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
         for part in parts:
             if isinstance(part, About):
                 about = part
                 continue
+            if isinstance(part, InFile):
+                lies = part
+                continue
             for name, array in (("x", part.x), ("y", part.y)):
                 if array is None:
                     continue
-                if name not in files:
-                    files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
-                    shapes[name] = (array.dtype.name, array.shape[1:])
-                assert (array.dtype.name, array.shape[1:]) == shapes[name]  # a reader's promise
-                data = np.ascontiguousarray(array).data
-                files[name].write(data)
-                digest.update(data)
+                kind = kinds.setdefault(name, (array.dtype.str, array.shape[1:]))
+                assert (array.dtype.str, array.shape[1:]) == kind  # a reader's promise
+                data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                if name == "x":
+                    digest.update(data)
+                if name == "x" and lies is not None:
+                    continue
+                with _told(folder.parent.parent, written):
+                    if name not in files:
+                        files[name] = stack.enter_context((folder / f"{name}.bin").open("w+b"))
+                    files[name].write(data)
+                    written += len(data)
             count += len(part.x)
-    assert about is not None
-    assert count
-    kept = {
-        "title": about.title,
-        "licence": about.licence,
-        "source": about.source,
-        "classes": about.classes,
-        "columns": about.columns,
-        "numbers": about.numbers,
-        "normalisation": about.normalisation and (about.normalisation.shift, about.normalisation.scale),
-        "relabel": about.relabel,
-        "digest": digest.hexdigest(),
-        "count": count,
-        "arrays": shapes,
+        assert about is not None
+        assert count
+        with _told(folder.parent.parent, written):
+            if "y" in files:
+                _relabel(files["y"], *kinds["y"], about.relabel, digest)
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+    arrays: dict[str, dict[str, Any]] = {
+        name: {"path": f"{name}.bin", "dtype": dtype, "shape": [count, *shape], "offset": 0}
+        for name, (dtype, shape) in kinds.items()
     }
-    (folder / "about.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    if lies is not None:
+        arrays["x"] |= asdict(lies)
+    for kept in arrays.values():
+        kept["stat"] = _stat(folder / kept["path"])
+    units = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
+    whole = asdict(about) | {"normalisation": units, "digest": digest.hexdigest(), "arrays": arrays, "stamp": stamp}
+    with _told(folder.parent.parent, written), (folder / "about.json").open("w", encoding="utf-8") as out:
+        json.dump({"about": whole, "check": _hash(whole)}, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    return about.source or about.title
 
 
-def _load(folder: Path) -> Samples:
+def _relabel(file: BinaryIO, dtype: str, shape: tuple[int, ...], relabel: tuple[int, ...], digest: Any) -> None:
+    """Gives the classes their numbers in order, in place, and hashes what stands there."""
+    order = np.array(relabel, dtype)
+    file.seek(0)
+    while data := file.read(BLOCK // 8 * np.dtype(dtype).itemsize):
+        y = np.frombuffer(data, dtype)
+        if relabel:
+            y = order[y]
+            file.seek(-len(data), os.SEEK_CUR)
+            file.write(y.data)
+        digest.update(y if shape else y.astype(np.int64))
+
+
+def _stat(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+# ---- reading
+
+
+def _load(folder: Path, stamp: str) -> Samples | None:
+    """What is kept; None if nothing is, or it was changed, or is of a source that has changed since."""
     try:
-        about = json.loads((folder / "about.json").read_bytes())
+        kept = json.loads((folder / "about.json").read_bytes())
+        about = kept["about"]
+        if about["stamp"] != stamp or kept["check"] != _hash(about):
+            return None
         units = about["normalisation"] and Normalisation(*map(_plain, about["normalisation"]))
-        arrays: dict[str, Array] = {
-            name: _mapped(folder / f"{name}.bin", dtype, (about["count"], *shape))
-            for name, (dtype, shape) in about["arrays"].items()
-        }
-        y = arrays.get("y")
+        arrays = about["arrays"]
+        y = torch.from_numpy(_read(folder, arrays["y"])) if "y" in arrays else None
         return Samples(
-            x=arrays["x"],
-            y=None if y is None else _relabelled(y[:], about["relabel"]),
+            x=_rows(folder, arrays["x"], folder / f"units-{about['digest'][:24]}"),
+            y=y if y is None or about["numbers"] else y.long(),
             classes=tuple(about["classes"]),
             normalisation=units,
             title=about["title"],
@@ -179,22 +312,24 @@ def _load(folder: Path) -> Samples:
             fingerprint=about["digest"],
             numbers=tuple(about["numbers"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}, a cache, is damaged: {error}; remove it, and the data is read again") from error
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _mapped(path: Path, dtype: str, shape: tuple[int, ...]) -> Array:
-    size = np.dtype(dtype).itemsize * int(np.prod(shape))
-    if path.stat().st_size != size:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes of {size}")
-    if size <= IN_MEMORY:
-        return torch.from_numpy(np.fromfile(path, dtype).reshape(shape))
-    # copy-on-write, as torch has no tensors that cannot be written
-    return Rows(torch.from_numpy(np.memmap(path, dtype, "c", shape=shape)))
+def _read(folder: Path, kept: Mapping[str, Any]) -> NDArray[Any]:
+    path, shape = folder / kept["path"], tuple(kept["shape"])
+    if _stat(path) != kept["stat"]:
+        raise ValueError
+    return np.fromfile(path, kept["dtype"], math.prod(shape), offset=kept["offset"]).reshape(shape)
 
 
-def _relabelled(y: Tensor, relabel: list[int]) -> Tensor:
-    return torch.tensor(relabel)[y.long()] if relabel else y
+def _rows(folder: Path, kept: Mapping[str, Any], memo: Path) -> Array:
+    path, dtype, shape = folder / kept["path"], np.dtype(kept["dtype"]), tuple(kept["shape"])
+    if math.prod(shape) * np.dtype(wide(dtype)).itemsize <= IN_MEMORY:
+        return torch.from_numpy(_read(folder, kept).astype(wide(dtype)))
+    if _stat(path) != kept["stat"]:
+        raise ValueError
+    return Rows(Mapped(path, dtype, shape, kept["offset"]), memo=memo)
 
 
 def _plain(value: float | list[float]) -> float | tuple[float, ...]:

@@ -66,15 +66,21 @@ class Mapped:
         Raises:
             ValueError: If the file was cut short since it was opened.
         """
+        return torch.from_numpy(self.raw(index).astype(wide(self._array.dtype), copy=False))
+
+    def raw(self, index: Tensor | slice) -> NDArray[Any]:
+        """Some of the rows, in memory, in the type that they have in the file."""
         self._check()
-        is_slice = isinstance(index, slice)
-        found = self._array[index if is_slice else index.numpy()]
-        rows = np.array(found, wide(found.dtype), order="C", copy=is_slice or None)
-        self._held += found.nbytes + (0 if is_slice else AROUND * len(found))
+        if isinstance(index, slice):
+            rows = np.array(self._array[index], order="C")
+            self._held += rows.nbytes
+        else:
+            rows = np.ascontiguousarray(self._array[index.numpy()])
+            self._held += rows.nbytes + AROUND * len(rows)
         if self._held > HELD and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
             self._held = 0
-        return torch.from_numpy(rows)
+        return rows
 
     def _check(self) -> None:
         if self._map.size() < self.end:  # to read beyond the end of a file kills the process

@@ -1,0 +1,359 @@
+"""Tables in blocks, whatever their size: rows of cells, of which some columns are numbers and one may be a class.
+
+A chunk of a .csv that holds plain numbers, beside the class, is read by NumPy all at once. What that cannot read is
+read cell by cell, to the same numbers, and what is wrong in it is told by its line and column.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import math
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathline.data.arrays import refuse_bomb
+from pathline.data.cache import About, Block
+from pathline.data.classes import MOST, Classes, more, number
+from pathline.specs import did_you_mean
+
+CHUNK = 1 << 22  # bytes that are read at once
+LONGEST = 1 << 22  # bytes of a line, or of the lines of a row
+LOOK, WIDE = 10, 10_000  # the lines, and the letters of each, that settle what separates the cells
+
+
+class Columns:
+    """Which columns of a table are what.
+
+    Args:
+        path: Of the table.
+        names: Of all its columns.
+        label: The one that holds the class.
+        numbers: Those that hold numbers to condition on, with commas between them.
+
+    Raises:
+        ValueError: If there is no such column, or none is left for the samples.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], label: str, numbers: str) -> None:
+        if label and label not in names:
+            raise ValueError(f"{path} has no column {label!r} for the label{did_you_mean(label, names)}")
+        self.path, self.names, self.label = path, tuple(names), label
+        self.numbers = tuple(next(csv.reader([numbers], skipinitialspace=True), [])) if numbers else ()
+        for name in self.numbers:
+            if name not in names:
+                raise ValueError(f"{path} has no column {name!r} for the numbers{did_you_mean(name, names)}")
+            if self.numbers.count(name) > 1:
+                raise ValueError(f"numbers must name different columns, got {name!r} twice")
+        self.of_label = self.names.index(label) if label else None
+        self.of_numbers = [self.names.index(name) for name in self.numbers]
+        self.kept = [i for i, name in enumerate(names) if name != label and name not in self.numbers]
+        if not self.kept:
+            beside = repr(label) if label else ", ".join(map(repr, self.numbers))
+            what = "the label" if label else "the numbers"
+            raise ValueError(f"{path} must have a column of numbers beside {what}, got {beside} alone")
+        otherwise = f"condition on them with --numbers {label}, "
+        self.classes = Classes(f"{path}, column {label!r}", otherwise)
+        self.count, self.wrong, self.complaint = 0, 0, ""
+
+    def block(self, cells: NDArray[np.float64], labels: NDArray[np.int32] | None) -> Block:
+        """What rows of numbers are, the class aside: its column may hold anything."""
+        self.count += len(cells)
+        y = labels if labels is not None else cells[:, self.of_numbers] if self.numbers else None
+        x = cells if len(self.kept) == len(self.names) else cells[:, self.kept]
+        return Block(np.ascontiguousarray(x), y)
+
+    def complain(self, where: str, of_what: str) -> None:
+        """Remembers the first of what is wrong, and counts the others."""
+        self.complaint = self.complaint or f"{where}: {of_what}"
+        self.wrong += 1
+
+    def complain_of(self, where: str, column: int, cell: str | float | None) -> None:
+        """Remembers that a cell holds what it should not."""
+        value = number(cell) if isinstance(cell, str) else cell
+        need = "the name of a class" if column == self.of_label else "a number" if value is None else "a finite number"
+        found = "an empty cell" if cell is None or cell == "" else repr(_short(cell)) if isinstance(cell, str) else cell
+        self.complain(f"{where}, column {self.names[column]!r}", f"needs {need}, got {found}")
+
+    def finish(self) -> About:
+        """What is known of the table.
+
+        Raises:
+            ValueError: If something is wrong: in a cell, or of the classes.
+        """
+        if self.wrong:
+            hint = "" if self.label else ", or name the column that holds the class with --label"
+            raise ValueError(
+                f"{self.path}, {self.complaint}{more(self.wrong)}; correct it, remove the line or the column{hint}"
+            )
+        classes, relabel = self.classes.finish() if self.label else ((), ())
+        title = f"{self.path.name}: {self.count:,} samples of {len(self.kept)} numbers"
+        return About(
+            title=title + (f" in {len(classes)} classes" if classes else ""),
+            source=self.path.name,
+            classes=classes,
+            columns=tuple(self.names[i] for i in self.kept),
+            numbers=self.numbers,
+            relabel=relabel,
+        )
+
+
+def read_csv(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
+    """The rows of a .csv, which may be packed as .csv.gz.
+
+    Raises:
+        ValueError: If a cell is no finite number, a row too short or too long, or the text is no table.
+    """
+    lines = _Lines(path)
+    columns: Columns | None = None
+    known: dict[bytes, int] = {}
+    while chunk := lines.next():
+        if columns is None:
+            lines.mark = _delimiter(lines.text(chunk))
+            rows = lines.rows(chunk)
+            line, first = next(rows, (0, []))
+            if not first:
+                continue
+            columns, is_header = _columns(path, line, first, label, numbers)
+            yield from _cell_by_cell(rows if is_header else chain([(line, first)], rows), columns)
+            continue
+        found = _at_once(chunk, lines.mark, columns, known)
+        if found is None:
+            yield from _cell_by_cell(lines.rows(chunk), columns)
+        else:
+            lines.line += len(found.x)
+            yield found
+    if columns is None:
+        raise ValueError(f"{path} is empty; it needs a row each sample")
+    if not columns.count and not columns.wrong:
+        raise ValueError(f"{path} has no rows below its header in line {line}; it needs a row each sample")
+    yield columns.finish()
+
+
+# ---- lines
+
+
+class _Lines:
+    """The lines of a file, and how many of them were read; no more than some megabytes of them are in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.line, self.mark = path, 0, ","
+        self._open = 0  # letters of the row that is read
+        self._is_whole = False  # whether the last line that was read is the last of its chunk
+        self._chunks = self._whole_lines()
+
+    def next(self) -> bytes:
+        """Some more lines; nothing at the end."""
+        return next(self._chunks, b"")
+
+    def text(self, chunk: bytes) -> str:
+        """A chunk in letters.
+
+        Raises:
+            ValueError: If it is not in UTF-8.
+        """
+        try:
+            return chunk.decode()
+        except UnicodeDecodeError as error:
+            line = self.line + chunk.count(b"\n", 0, error.start) + 1
+            raise ValueError(f"{self.path}, line {line} is not text in UTF-8; save the file as CSV in UTF-8") from None
+
+    def rows(self, chunk: bytes) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each row of a chunk, and the line it ends in; blank lines are left out.
+
+        Where the last row goes on in the chunks below, all rows of those are read too.
+        """
+        reader = csv.reader(self._texts(chunk), delimiter=self.mark)
+        try:
+            for row in reader:
+                self._open = 0
+                cells = [cell.strip() for cell in row]
+                if cells not in ([], [""]):
+                    yield self.line, cells
+                if self._is_whole:
+                    return
+        except csv.Error as error:
+            raise ValueError(f"{self.path}, line {self.line} is no row of a table: {error}") from None
+
+    def _texts(self, chunk: bytes) -> Iterator[str]:
+        while chunk:
+            text = self.text(chunk)
+            stream = io.StringIO(text, newline="")
+            for line in stream:
+                self.line += 1
+                self._open += len(line)
+                if self._open > LONGEST:
+                    raise self._too_long()
+                self._is_whole = stream.tell() == len(text)
+                yield line
+            chunk = self.next()
+
+    def _whole_lines(self) -> Iterator[bytes]:
+        rest = b""
+        for piece in _pieces(self.path):
+            rest += piece
+            end = max(rest.rfind(b"\n"), rest.rfind(b"\r", 0, len(rest) - 1)) + 1
+            if end:
+                yield rest[:end]
+                rest = rest[end:]
+            if len(rest) > LONGEST:
+                self.line += 1
+                raise self._too_long()
+        if rest:
+            yield rest
+
+    def _too_long(self) -> ValueError:
+        return ValueError(f"{self.path}, line {self.line} is no row of a table: it is longer than {LONGEST:,} letters")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """What a file holds, unpacked."""
+    is_packed = path.suffix.lower() == ".gz"
+    with path.open("rb") as raw:
+        file = gzip.GzipFile(fileobj=raw) if is_packed else raw
+        start, size = True, 0
+        while True:
+            try:
+                piece = file.read(CHUNK)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{path} is damaged: {error}; pack it again with gzip") from None
+            if not piece:
+                return
+            size += len(piece)
+            if is_packed:
+                refuse_bomb(str(path), raw.tell(), size, "if it is whole, unpack it")
+            yield piece.removeprefix(codecs.BOM_UTF8) if start else piece
+            start = False
+
+
+def _delimiter(text: str) -> str:
+    """The one of comma, semicolon and tab that makes the most cells in whichever of the first lines has fewest."""
+    look = text[: 2 * LOOK * WIDE].splitlines()
+    look = look[:-1] if len(look) > 1 and len(text) > 2 * LOOK * WIDE else look  # the last of them may be cut
+    lines = [line[:WIDE] for line in look[: 2 * LOOK] if line.strip()][:LOOK]
+    return max(",;\t", key=lambda mark: min((len(row) for row in csv.reader(lines, delimiter=mark)), default=0))
+
+
+def _columns(path: Path, line: int, first: list[str], label: str, numbers: str) -> tuple[Columns, bool]:
+    """The columns, and whether the first row is their names: one of numbers, the label aside, is not."""
+    if all(number(cell) is not None for i, cell in enumerate(first, 1) if str(i) != label):
+        return Columns(path, [str(i) for i in range(1, len(first) + 1)], label, numbers), False
+    met = set()
+    for i, name in enumerate(first, 1):
+        if not name:
+            raise ValueError(
+                f"{path}, line {line}: column {i} has no name; name it, or remove it (pandas leaves out a column of "
+                "row numbers with to_csv(path, index=False))"
+            )
+        if name in met:
+            raise ValueError(f"{path}, line {line}: two columns are called {name!r}; rename one of them")
+        met.add(name)
+    return Columns(path, first, label, numbers), True
+
+
+# ---- cells
+
+
+def _at_once(chunk: bytes, mark: str, columns: Columns, known: dict[bytes, int]) -> Block | None:
+    """The rows of a chunk of plain numbers; None if it holds anything else.
+
+    Args:
+        chunk: Whole lines.
+        mark: What separates cells.
+        columns: Of the table.
+        known: The classes by how they are written.
+    """
+    chunk = chunk.replace(b"\r\n", b"\n")
+    if b'"' in chunk or b"\r" in chunk or b"\0" in chunk:
+        return None
+    chunk = chunk if chunk.endswith(b"\n") else chunk + b"\n"
+    text = np.frombuffer(chunk, np.uint8).copy()
+    found = np.flatnonzero((text == ord(mark)) | (text == ord("\n")))
+    rows, width = chunk.count(b"\n"), len(columns.names)
+    if found.size != rows * width:
+        return None
+    stops = found.reshape(rows, width)
+    if (text[stops[:, -1]] != ord("\n")).any():
+        return None
+    if columns.of_label is not None:  # a 0 stands in for the class, behind blanks
+        first = np.append(-1, stops[:-1, -1]) if not columns.of_label else stops[:, columns.of_label - 1]
+        starts, ends = first + 1, stops[:, columns.of_label]
+        if (starts >= ends).any():
+            return None
+        inside = np.zeros(len(text), np.int8)
+        inside[starts], inside[ends] = 1, -1
+        text[np.cumsum(inside, dtype=np.int8).view(bool)] = ord(" ")
+        text[ends - 1] = ord("0")
+    text[stops[:, -1]] = ord(mark)
+    try:  # another 0 at the end, as there only a warning would tell what follows a number
+        cells = np.fromstring(text.tobytes() + b"0", np.float64, stops.size + 1, sep=mark)
+    except (ValueError, DeprecationWarning):
+        return None
+    if cells.size != stops.size + 1 or not np.isfinite(cells).all():
+        return None
+    labels = None
+    if columns.of_label is not None:
+        words = [chunk[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        labels = _labels(words, columns.classes, known)
+        if labels is None:
+            return None
+    return columns.block(cells[:-1].reshape(rows, width), labels)
+
+
+def _labels(words: list[bytes], classes: Classes, known: dict[bytes, int]) -> NDArray[np.int32] | None:
+    """The classes of some rows; None if one is no text, or blank."""
+    if len(known) > 4 * MOST:  # a class may be written with more blanks each time
+        known.clear()
+    new = [word for word in dict.fromkeys(words) if word not in known]
+    try:
+        names = [word.decode().strip() for word in new]
+    except UnicodeDecodeError:
+        return None
+    if not all(names):
+        return None
+    known.update(zip(new, classes.add(names, len(words)).tolist(), strict=True))
+    return np.fromiter(map(known.__getitem__, words), np.int32, len(words))
+
+
+def _cell_by_cell(rows: Iterable[tuple[int, list[str]]], columns: Columns) -> Iterator[Block]:
+    """Rows that are read one after another; what is wrong in them is remembered."""
+    values, labels = array("d"), []
+    k, width = columns.of_label, len(columns.names)
+    for line, cells in rows:
+        if len(cells) != width:
+            columns.complain(f"line {line}", f"needs {width} cells, as many as there are columns, got {len(cells)}")
+            continue
+        row = _floats(cells if k is None else [*cells[:k], "0", *cells[k + 1 :]])
+        if row is not None and (k is None or cells[k]):
+            values.extend(row)
+            if k is not None:
+                labels.append(cells[k])
+            continue
+        for i, cell in enumerate(cells):
+            value = number(cell)
+            if not cell or (i != k and (value is None or not math.isfinite(value))):
+                columns.complain_of(f"line {line}", i, cell)
+    if values:
+        of_class = None if k is None else columns.classes.add(labels, len(labels))
+        yield columns.block(np.array(values).reshape(-1, width), of_class)
+
+
+def _floats(cells: list[str]) -> list[float] | None:
+    """The numbers in cells; None if one holds anything else."""
+    try:
+        row = list(map(float, cells))
+    except ValueError:
+        return None
+    return None if any("_" in cell for cell in cells) or not all(map(math.isfinite, row)) else row
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= 50 else cell[:50] + "..."
