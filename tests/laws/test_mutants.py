@@ -214,14 +214,14 @@ MUTANTS = [
     Mutant(
         "labels dropped in eval mode too",
         "training/loss.py",
-        "if y is None or not self.drop or not self.training:",
-        "if y is None or not self.drop:",
+        "self.dropped(y, index, len(data)) if self.training else y",
+        "self.dropped(y, index, len(data))",
         (17, "labels_drop_at_their_rate", None),
     ),
     Mutant(
         "the average not applied",
         "training/ema.py",
-        "            value.data, self.weights[name] = mine, value.data",
+        "            value.copy_(mine)",
         "            pass",
         (18, "sampling_leaves_the_model_as_it_was", None),
     ),

@@ -6,6 +6,9 @@ import pytest
 
 import pathline as pl
 from pathline.data.files import FileSource
+from pathline.data.huggingface import HuggingFaceSource
+from pathline.data.idx import IDXSource
+from pathline.data.images import ImageFolderSource
 from pathline.data.source import Source
 from pathline.data.toys import ToySource
 from pathline.paths.predictions import Prediction
@@ -29,6 +32,9 @@ EXAMPLES = {  # members whose constructor needs arguments, with values unlike an
     pl.PolynomialSchedule: pl.PolynomialSchedule(2.5),
     pl.ConstantSigma: pl.ConstantSigma(0.7),
     FileSource: FileSource("flowers.csv", "species"),
+    HuggingFaceSource: HuggingFaceSource("ylecun/mnist"),
+    IDXSource: IDXSource("train-images-idx3-ubyte.gz"),
+    ImageFolderSource: ImageFolderSource("pictures", 32),
     ToySource: ToySource("rings:2", 300, 1),
 }
 OTHERS = [  # and values unlike the defaults of those that need none
