@@ -27,6 +27,7 @@ from pathline.specs import did_you_mean
 
 CHUNK = 1 << 22  # bytes that are read at once
 LONGEST = 1 << 22  # bytes of a line, or of the lines of a row
+BLANKS = np.array([chr(byte).isspace() for byte in range(256)])
 LOOK, WIDE = 10, 10_000  # the lines, and the letters of each, that settle what separates the cells
 
 
@@ -292,9 +293,11 @@ def _at_once(chunk: bytes, mark: str, columns: Columns, known: dict[bytes, int])
         inside[starts], inside[ends] = 1, -1
         text[np.cumsum(inside, dtype=np.int8).view(bool)] = ord(" ")
         text[ends - 1] = ord("0")
-    text[stops[:, -1]] = ord(mark)
+    if (mark != "," and (text == ord(",")).any()) or BLANKS[text[found - 1]].any():  # NumPy takes ", ," for -1
+        return None
+    text[found] = ord(",")  # NumPy takes a tab for any blanks
     try:  # another 0 at the end, as there only a warning would tell what follows a number
-        cells = np.fromstring(text.tobytes() + b"0", np.float64, stops.size + 1, sep=mark)
+        cells = np.fromstring(text.tobytes() + b"0", np.float64, stops.size + 1, sep=",")
     except (ValueError, DeprecationWarning):
         return None
     if cells.size != stops.size + 1 or not np.isfinite(cells).all():
