@@ -308,12 +308,12 @@ def config_from_toml(path: Path) -> Config:
     """The settings in a file; a key `preset` names those that it begins from."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     base = values.pop("preset", None)
     if base is None:
         return config_from(values, path)
-    if base not in presets():
+    if not isinstance(base, str) or base not in presets():
         raise ValueError(f"{path}: preset must be the name of one, got {base!r}{did_you_mean(str(base), presets())}")
     return config_from(values, path, load_config(base))
 
@@ -324,7 +324,7 @@ def config_from(values: dict[str, Any], path: Path, base: Config | None = None) 
     for key, value in values.items():
         if key not in kinds:
             raise ValueError(f"{path} has an unknown field {key!r}{did_you_mean(key, kinds)}")
-        if kinds[key] is float and type(value) is int:
+        if kinds[key] is float and type(value) is int and abs(value) < 2**63:
             values[key] = float(value)
         elif type(value) is not kinds[key]:
             raise ValueError(f"{path}: {key} must be of type {kinds[key].__name__}, got {value!r}")

@@ -90,7 +90,7 @@ class HuggingFaceSource(CachedSource):
         for block in blocks:
             count, shape = count + len(block.x), block.x.shape[1:]
             yield block
-        left_out = settle(bad, count, f"{self.name}, {self.split}", self.is_forgiving)
+        left_out = settle(bad, count, f"rows in {self.name}, {self.split}", self.is_forgiving)
         classes = tuple(name for name in declared if name in known) or in_order(known)
         what = f"images of {shape[-1]} x {shape[1]} pixels" if images else f"samples of {len(vector)} numbers"
         of_classes = f" in {len(classes):,} classes" if classes else ""

@@ -93,7 +93,7 @@ class ImageFolderSource(CachedSource):
             count, shape = count + len(block.x), block.x.shape[1:]
             yield block
         where = f"{self.path}/{part[:-1]}" if part else self.path
-        left_out = settle(bad, count, where, self.is_forgiving)
+        left_out = settle(bad, count, f"images in {where}", self.is_forgiving)
         classes = in_order(known)
         if len(classes) == count > 2:
             raise ValueError(f"{where}: classes must be fewer than images, got a different one for each of {count}")

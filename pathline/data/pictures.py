@@ -197,37 +197,41 @@ def _block(held: list[tuple[NDArray[np.uint8], Any]]) -> Block:
 
 def _alike(blocks: Iterable[Block]) -> Iterator[Block]:
     """All blocks in one channel, or all in three: grey ones wait in a file until a coloured one comes, or the end."""
-    y: list[NDArray[Any] | None] = []
+    waiting: list[tuple[tuple[int, ...], NDArray[Any] | None]] = []
     is_grey = True
     with tempfile.TemporaryFile(dir=cache_folder()) as file:
+
+        def replayed() -> Iterator[tuple[NDArray[np.uint8], NDArray[Any] | None]]:
+            file.seek(0)
+            for shape, y in waiting:
+                yield np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape), y
+
         for block in blocks:
             if is_grey and block.x.shape[1] == 1:
-                np.save(file, block.x)
-                y.append(block.y)
+                file.write(block.x.tobytes())
+                waiting.append((block.x.shape, block.y))
                 continue
             if is_grey:
                 is_grey = False
-                file.seek(0)
-                yield from (Block(np.load(file).repeat(3, 1), each) for each in y)
+                yield from (Block(x.repeat(3, 1), y) for x, y in replayed())
             yield Block(block.x if block.x.shape[1] == 3 else block.x.repeat(3, 1), block.y)
         if is_grey:
-            file.seek(0)
-            yield from (Block(np.load(file), each) for each in y)
+            yield from (Block(x, y) for x, y in replayed())
 
 
-def settle(bad: list[str], count: int, where: str, is_forgiving: bool) -> str:
-    """What a title says of those that were left out of `where`, beside the `count` that can be used.
+def settle(bad: list[str], count: int, what: str, is_forgiving: bool) -> str:
+    """What a title says of those that were left out of `what`, such as images in a folder, beside `count` good ones.
 
     Raises:
         ValueError: If there are any, all of them named, and they are not to be left out; or if nothing is left.
     """
     if not bad:
-        if count:
-            return ""
-        raise ValueError(f"there is no image in {where}; those of {', '.join(FORMATS)} are read")
+        if not count:
+            raise ValueError(f"there are no {what}; known are {', '.join(FORMATS)}")
+        return ""
     listed = "".join(f"\n  {each}" for each in bad[:SHOWN])
     listed += f"\n  (and {len(bad) - SHOWN:,} more)" if len(bad) > SHOWN else ""
-    told = f"{len(bad):,} of {len(bad) + count:,} images in {where} cannot be used"
+    told = f"{len(bad):,} of {len(bad) + count:,} {what} cannot be used"
     if not count or not is_forgiving:
         way_out = "mend or remove them, or leave them out with --skip-bad" if count else "none is left"
         raise ValueError(f"{told}; {way_out}:{listed}")

@@ -377,7 +377,7 @@ def test_numbers_that_are_none_are_told_by_their_line(tmp_path):
 def test_a_folder_that_cannot_be_trained_on_says_so_at_once(tmp_path):
     assert "there is no folder" in refused(tmp_path / "nothing")
     (tmp_path / "a").mkdir()
-    assert "there is no image in" in refused(tmp_path)
+    assert "there are no images in" in refused(tmp_path)
     put(tmp_path, "b/1.png", flat(1))
     assert "a/ is a folder without an image" in refused(tmp_path)
     put(tmp_path, "a/2.png", flat(2, size=6))
