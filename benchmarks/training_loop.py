@@ -1,8 +1,9 @@
-"""What the training loop costs around the network: `train` beside the same loop written out in PyTorch.
+"""What the training loop costs around the network: `train` beside the same loop written out in PyTorch, and torchcfm's.
 
 Both take optimizer steps of the digits preset: its U-Net, batch, clipping, average of the weights and share of dropped
 labels, with fused AdamW. The bare loop draws from torch's generator, where `train` has noise that is a function of
-(seed, sample). Ratios are by rounds of one block of steps each; "again" is a second bare loop, so its range is what
+(seed, sample), made ahead by a thread as on the command line. Where torchcfm is installed (`pip install --no-deps
+torchcfm pot`), its matcher has a loop of the same steps as well. Ratios are by rounds of one block of steps each; "again" is a second bare loop, so its range is what
 noise alone does.
 
     python benchmarks/training_loop.py [--threads 2] [--rounds 15] [--block 20]
@@ -29,7 +30,7 @@ def new_loss(samples: pl.Samples) -> pl.MatchingLoss:
     return CONFIG.loss(CONFIG.field(samples.shape, len(samples.classes)))
 
 
-def pathline(samples: pl.Samples) -> Iterator[pl.TrainStep]:
+def pathline(samples: pl.Samples, workers: int) -> Iterator[pl.TrainStep]:
     loss = new_loss(samples)
     return pl.train(
         loss,
@@ -40,10 +41,27 @@ def pathline(samples: pl.Samples) -> Iterator[pl.TrainStep]:
         optimizer=adamw(loss, CONFIG.learning_rate, CONFIG.weight_decay),
         ema=pl.EMA(loss.field, CONFIG.ema),
         clip=CONFIG.clip,
+        workers=workers,
     )
 
 
-def bare(samples: pl.Samples) -> Iterator[tuple[Tensor, Tensor]]:
+def independent(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Time, point and target of flow matching, in as few lines as it takes."""
+    noise, t = torch.randn(data.shape), torch.rand(len(data))
+    time = t[:, None, None, None]
+    return t, time * data + (1 - time) * noise, data - noise
+
+
+def of_torchcfm() -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
+
+    matcher = ConditionalFlowMatcher(sigma=0.0)
+    return lambda data: matcher.sample_location_and_conditional_flow(torch.randn_like(data), data)
+
+
+def bare(
+    samples: pl.Samples, match: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = independent
+) -> Iterator[tuple[Tensor, Tensor]]:
     network = new_loss(samples).field.network.train()
     parameters = list(network.parameters())
     averages = [p.detach().clone() for p in parameters]
@@ -54,9 +72,8 @@ def bare(samples: pl.Samples) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(x))[:whole_batches].split(CONFIG.batch_size):
             data = x[rows]
             label = torch.where(torch.rand(len(data)) < CONFIG.drop, network.null, y[rows])
-            noise, t = torch.randn(data.shape), torch.rand(len(data))
-            time = t[:, None, None, None]
-            loss = (network(time * data + (1 - time) * noise, t, label) - (data - noise)).square().mean()
+            t, point, target = match(data)
+            loss = (network(point, t, label) - target).square().mean()
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, CONFIG.clip)
@@ -76,8 +93,13 @@ def main(threads: int, rounds: int, block: int) -> None:
     contenders = {
         "bare loop": blocks(bare(samples), block),
         "bare loop, again": blocks(bare(samples), block),
-        "pathline, train": blocks(pathline(samples), block),
+        "pathline, train": blocks(pathline(samples, 1), block),
+        "pathline, train, nothing ahead": blocks(pathline(samples, 0), block),
     }
+    try:
+        contenders["torchcfm's matcher"] = blocks(bare(samples, of_torchcfm()), block)
+    except ImportError:
+        print("torchcfm is not installed: its row is left out")
     title = f"{block} training steps of the digits preset, batch {CONFIG.batch_size}, {threads} threads"
     print_ratios(title, in_turn(contenders, rounds, warmup=1))
 
