@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,15 +79,7 @@ class Run:
         Raises:
             ValueError: If something is there already, or the folder cannot be written.
         """
-        if folder.exists() and (not folder.is_dir() or not _is_begun(folder)):
-            if not has_consent:
-                raise ValueError(
-                    f"{folder} exists already and is left as it is; go on with --resume {folder}, "
-                    "name another folder with --out, or replace it with --overwrite"
-                )
-            with cls.open(folder).locked():  # refuses to replace what is no run, or one in training
-                for part in (folder / name for name in PARTS):
-                    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        _refuse_to_replace(folder, has_consent)
         run = cls(
             folder,
             config,
@@ -100,13 +93,19 @@ class Run:
         )
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
         try:
-            run.samples_folder.mkdir(parents=True, exist_ok=True)
-            if source is not None:
-                (folder / SOURCE).write_bytes(safetensors.torch.save({"x": source}))  # by the umask, as all else
-            if samples.numbers and samples.y is not None:
-                rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
-                (folder / NUMBERS).write_bytes(safetensors.torch.save({"y": samples.y[rows]}))
-            _replace(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
+            folder.mkdir(parents=True, exist_ok=True)
+            with run.locked():
+                _refuse_to_replace(folder, has_consent)  # another process may have been faster
+                if (folder / "config.json").exists():
+                    for part in (folder / name for name in reversed(PARTS)):  # it is a run until its config.json goes
+                        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+                run.samples_folder.mkdir(exist_ok=True)
+                if source is not None:
+                    (folder / SOURCE).write_bytes(safetensors.torch.save({"x": source}))  # by the umask, as all else
+                if samples.numbers and samples.y is not None:
+                    rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
+                    (folder / NUMBERS).write_bytes(safetensors.torch.save({"y": samples.y[rows]}))
+                _replace(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
         return run
@@ -143,17 +142,19 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "metrics.jsonl"
+        with _named(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
-        path = self.folder / "metrics.jsonl"
-        return self._lines(path.read_text(encoding="utf-8")) if path.exists() else []
+        """The lines of metrics.jsonl, but for one at the end that is being written, or that a kill cut short.
 
-    def _lines(self, text: str) -> list[dict[str, Any]]:
+        Raises:
+            ValueError: If another is damaged.
+        """
         path, found = self.folder / "metrics.jsonl", []
-        for number, line in enumerate(text.splitlines(), start=1):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -163,12 +164,9 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drop lines of metrics.jsonl beyond a step, and one that a kill cut short: the run goes on from there."""
         path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        kept = [line for line in self._lines(whole) if line.get("step", 0) <= step]
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        if path.exists():
+            kept = [line for line in self.metrics() if line.get("step", 0) <= step]
+            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def checkpoint(self, step: int | None = None) -> Checkpoint:
         """The checkpoint of a step, or the last that is whole: a warning names those that are not.
@@ -245,8 +243,25 @@ class Run:
 def _replace(path: Path, text: str) -> None:
     """Write a file at once: whoever looks, or kills, finds the old one or the new."""
     other = path.with_name(f".{path.name}")
-    other.write_text(text, encoding="utf-8")
-    other.replace(path)
+    with _named(path):
+        try:
+            with other.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            other.replace(path)
+        finally:
+            other.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong in writing a file, with its name: a full disk tells none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _units(about: Any) -> Normalisation:
@@ -257,10 +272,22 @@ def _numbers(value: Any) -> float | tuple[float, ...]:
     return tuple(float(number) for number in value) if isinstance(value, list) else float(value)
 
 
+def _refuse_to_replace(folder: Path, has_consent: bool) -> None:
+    """Refuse a folder that is not empty, and even with consent one that is no run."""
+    if not folder.exists() or (folder.is_dir() and _is_begun(folder)):
+        return
+    if not has_consent:
+        raise ValueError(
+            f"{folder} exists already and is left as it is; go on with --resume {folder}, "
+            "name another folder with --out, or replace it with --overwrite"
+        )
+    Run.open(folder)
+
+
 def _is_begun(folder: Path) -> bool:
     """Whether a folder holds nothing, or what a run left that was killed before it had its config.json."""
     names = {path.name for path in folder.iterdir()}
-    return "config.json" not in names and names <= {*PARTS, LOCK, ".config.json"}
+    return names <= {SOURCE, NUMBERS, "samples", LOCK, ".config.json"}
 
 
 def guided(field: NetworkField, y: Any, w: float = 1.0) -> Field:

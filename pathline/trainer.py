@@ -45,6 +45,7 @@ class Trainer:
     Attributes:
         step: The step that it has reached.
         skipped: The updates that were left out up to there, as their gradient was not finite.
+        skipped_in_a_row: Those of them since the last update that was made.
         listeners: What is told of every line of the log, beside the run.
     """
 
@@ -58,20 +59,27 @@ class Trainer:
         self.held_out_y = None if y is None else run.conditions(y).to(device)
         field = run.new_field()
         self.loss = self.config.loss(field, run.source()).to(device)
-        lay_out(self.loss, self.config.precision)
         if group.is_sharded:
-            shard(field.network)
+            shard(field.network)  # takes weights as they lie in memory by default only
+        else:
+            lay_out(self.loss, self.config.precision)
         if self.config.compile:
             field.network.compile()
         self.ema = EMA(field, self.config.ema)
         self.optimizer = adamw(self.loss, self.config.learning_rate, self.config.weight_decay)
-        self.step = self.skipped = 0
+        self.step = self.skipped = self.skipped_in_a_row = 0
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @property
     def size(self) -> int:
         """The number of weights."""
         return sum(p.numel() for p in self.loss.parameters())
+
+    def begin(self) -> None:
+        """Write the checkpoint of step 0, of which nothing is known yet."""
+        if self.group.is_first:
+            self.run.forget_after(0)
+        self.save()
 
     def restore(self, found: Checkpoint) -> list[str]:
         """Go back to a checkpoint.
@@ -81,6 +89,7 @@ class Trainer:
         """
         checkpoint.restore(found, self.loss.field, self.ema, self.optimizer)
         self.step, self.skipped = found.step, found.state.get("skipped", 0)
+        self.skipped_in_a_row = found.state.get("skipped_in_a_row", 0)
         if self.group.is_first:
             self.run.forget_after(self.step)
         self.group.wait()
@@ -93,12 +102,19 @@ class Trainer:
     def steps(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> Iterator[TrainStep]:
         """Train to the end, or until asked to stop; either way the last step's checkpoint is there then.
 
+        A validation that an earlier training broke off, to stop at once, is made up for first.
+
         Raises:
             ValueError: If too many updates in a row had to be left out.
             OSError: If a checkpoint cannot be written.
         """
-        config, signals, start, skipped = self.config, Signals(self.group), self.step, self.skipped
+        config, signals, start = self.config, Signals(self.group), self.step
+        before = self.skipped, self.skipped_in_a_row
         earlier = max((line["seconds"] for line in self.run.metrics() if "seconds" in line), default=0.0)
+        if self._lacks_a_validation():
+            self.validate(is_asked_to_stop)
+            if self.group.size == 1 and is_asked_to_stop():
+                return
         began = time.monotonic()
         due = began + config.checkpoint_seconds
         for step in train(
@@ -121,19 +137,19 @@ class Trainer:
             self.step = step.step
             is_last, is_logged = self.step == config.steps, self.step == 1 or not self.step % config.log_every
             if is_last or is_logged or not self.step % config.skips:
-                self.skipped = skipped + int(step.skipped)
-                self._refuse_to_skip_on(step, min(config.skips, self.step - start) if is_last else config.skips)
+                self._count_skips(step, before, start)
+                self._refuse_to_skip_on(step, min(config.skips, self.step) if is_last else config.skips)
             if is_last or is_logged:
                 seconds = time.monotonic() - began
                 self._log(step, earlier + seconds, (self.step - start) * config.batch_size / seconds)
-            if is_last or not self.step % config.evaluate_every:
+            if self._is_to_validate():
                 self.validate(is_asked_to_stop)
             is_late = time.monotonic() > due
             if is_late:
                 due = time.monotonic() + config.checkpoint_seconds
             is_stopped, is_due = signals.exchange([is_asked_to_stop(), is_late])
             if is_last or is_stopped or is_due or not self.step % config.checkpoint_every:
-                self.skipped = skipped + int(step.skipped)
+                self._count_skips(step, before, start)
                 self.save()
                 due = time.monotonic() + config.checkpoint_seconds
             yield step
@@ -145,9 +161,10 @@ class Trainer:
         """Write a checkpoint, then remove those that are more than are kept."""
         found = checkpoint.contents(self.loss.field, self.ema, self.optimizer)
         if self.group.is_first:
-            state = {"skipped": self.skipped, "ema_updates": self.ema.updates}
+            state = {name: getattr(self, name) for name in ("skipped", "skipped_in_a_row")}
+            state["ema_updates"] = self.ema.updates
             checkpoint.write(self.run.folder, self.step, found, self._circumstances(), state)
-            checkpoint.prune(self.run.folder, self.config.keep)
+            checkpoint.prune(self.run.folder, self.config.keep, self.step)
         self.group.wait()
 
     def validate(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
@@ -175,6 +192,15 @@ class Trainer:
             held_out_loss_by_t=[round(v, 5) for v in by_time.tolist()],
         )
 
+    def _is_to_validate(self) -> bool:
+        return self.step == self.config.steps or not self.step % self.config.evaluate_every
+
+    def _lacks_a_validation(self) -> bool:
+        """Whether the log has no held-out loss of the step gone on from, though it should: for all processes alike."""
+        has_it = any(line.get("step") == self.step and "held_out_loss" in line for line in self.run.metrics())
+        self.group.wait()
+        return self.step > 0 and self._is_to_validate() and not has_it
+
     def record(self, **values: Any) -> None:
         """Add a line to the log of the run."""
         if self.group.is_first:
@@ -193,11 +219,17 @@ class Trainer:
             memory_mb=memory() >> 20,
         )
 
+    def _count_skips(self, step: TrainStep, before: tuple[int, int], start: int) -> None:
+        """Add what the loop counted since it began to what was left out before."""
+        in_a_row = int(step.skipped_in_a_row)
+        self.skipped = before[0] + int(step.skipped)
+        self.skipped_in_a_row = in_a_row + (before[1] if in_a_row == step.step - start else 0)
+
     def _refuse_to_skip_on(self, step: TrainStep, most: int) -> None:
-        if int(step.skipped_in_a_row) >= most:
+        if self.skipped_in_a_row >= most:
             raise ValueError(
                 f"the gradient was not finite in the last {most} steps up to step {step.step}, where the loss is "
-                f"{float(step.loss)}: {self._advice()}; these updates were left out"
+                f"{float(self.group.mean(step.loss))}: {self._advice()}; these updates were left out"
             )
 
     def _advice(self) -> str:

@@ -17,14 +17,17 @@ from pathline.cli import board
 from pathline.cli.board import Board
 from pathline.cli.card import write_card
 from pathline.cli.interruption import Interruption
-from pathline.cli.pictures import draw_all, draw_preview
+from pathline.cli.pictures import draw_all, draw_preview, sample_preview
 from pathline.cli.progress import progress
+from pathline.cli.several import parsed_once, said_once
 from pathline.config import OF_THE_MACHINE, Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.field import evaluating
 from pathline.runs import Run
 from pathline.trainer import Trainer
+from pathline.training import checkpoint
+from pathline.training.checkpoint import Checkpoint
 from pathline.training.distributed import Group, is_one_of_several, joined
 
 
@@ -43,24 +46,19 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    preset = argv.pop(0) if argv and not argv[0].startswith("-") else None
-    if preset is None and not {"-h", "--help", "--resume"} & {word.partition("=")[0] for word in argv}:
-        raise ValueError(
-            f"name a preset ({', '.join(presets())}) or a file ending in .toml, or go on with --resume RUN"
-        )
-    base = load_config(preset) if preset else Config()
-    arguments = tyro.cli(
-        Arguments,
-        prog=f"pathline train {preset or 'PRESET|FILE.toml'}",
-        args=argv,
-        default=Arguments(base),
-    )
-    run = None if arguments.resume is None else _resumed(arguments, base)
-    config = arguments.config if run is None else run.config
-    if config.tensorboard:
-        board.check()
-    with ExitStack() as stack:
-        group = stack.enter_context(joined(config.shard))
+    with said_once(), ExitStack() as stack:
+        preset = argv.pop(0) if argv and not argv[0].startswith("-") else None
+        if preset is None and not {"-h", "--help", "--resume"} & {word.partition("=")[0] for word in argv}:
+            raise ValueError(
+                f"name a preset ({', '.join(presets())}) or a file ending in .toml, or go on with --resume RUN"
+            )
+        base = load_config(preset) if preset else Config()
+        arguments = _parsed(argv, preset, base)
+        run = None if arguments.resume is None else _resumed(argv, arguments.resume, preset)
+        config = arguments.config if run is None else run.config
+        if config.tensorboard:
+            board.check()
+        group = stack.enter_context(joined(config.shard, config.device))
         console = Console(quiet=not group.is_first)
         if run is None:
             run, split = _new(arguments, preset or "", base, group, stack)
@@ -70,11 +68,19 @@ def main(argv: list[str]) -> int:
         return _go_on(run, console, group)
 
 
+def _parsed(argv: list[str], preset: str | None, base: Config) -> Arguments:
+    with parsed_once():
+        return tyro.cli(
+            Arguments, prog=f"pathline train {preset or 'PRESET|FILE.toml'}", args=argv, default=Arguments(base)
+        )
+
+
 def _new(
     arguments: Arguments, preset: str, base: Config, group: Group, stack: ExitStack
 ) -> tuple[Run, tuple[Samples, Samples]]:
     """A new run, and what it is trained and validated on. Its folder is made by the first process."""
     config = arguments.config.resolved()
+    group.check(config.batch_size, config.accumulate)
     samples = group.in_turn(config.load)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
@@ -84,7 +90,11 @@ def _new(
     if group.is_first:
         run = Run.create(out, config, split[0], arguments.overwrite, begin)
         stack.enter_context(run.locked())
+        if Run.open(out).config != config:
+            raise ValueError(f"{out} was replaced by another process just now; name another folder with --out")
     group.wait()
+    if not out.exists():
+        raise ValueError(f"{out} is not there, though the first process made it; name a folder that all machines share")
     return Run.open(out), split
 
 
@@ -95,33 +105,31 @@ def _name_of(data: str) -> str:
     return (path.name if path.is_dir() else path.stem) if is_own else ""
 
 
-def _resumed(arguments: Arguments, base: Config) -> Run:
-    """The run to go on with, on this machine's terms."""
-    assert arguments.resume is not None
+def _resumed(argv: list[str], folder: Path, preset: str | None) -> Run:
+    """The run to go on with, on this machine's terms: its own settings, but for flags of the machine."""
+    run = Run.open(folder)
+    arguments = _parsed(argv, None, run.config)
     changed = {
-        field.name: getattr(arguments.config, field.name)
+        field.name
         for field in fields(Config)
-        if getattr(arguments.config, field.name) != getattr(base, field.name)
+        if getattr(arguments.config, field.name) != getattr(run.config, field.name)
     }
-    if (
-        base != Config()
-        or not changed.keys() <= set(OF_THE_MACHINE)
-        or arguments.out is not None
-        or arguments.overwrite
-    ):
+    if preset or not changed <= set(OF_THE_MACHINE) or arguments.out is not None or arguments.overwrite:
         raise ValueError(
             "--resume goes on with the settings of the run; leave out every flag but those of the machine: "
             + ", ".join(f"--{name}" for name in OF_THE_MACHINE)
         )
-    run = Run.open(arguments.resume)
-    config = replace(run.config, **changed)
-    return replace(run, config=replace(config, shard=config.shard and is_one_of_several()))
+    is_sharded = arguments.config.shard and (is_one_of_several() or "shard" in changed)
+    return replace(run, config=replace(arguments.config, shard=is_sharded))
 
 
 def _go_on(run: Run, console: Console, group: Group) -> int:
-    config, found = run.config, run.checkpoint()
-    if found.step >= config.steps and (run.folder / "README.md").exists():
-        console.print(f"{run.folder} is finished: {found.step} steps. Sample it with: pathline sample {run.folder}")
+    config, is_finished = run.config, (run.folder / "README.md").exists()
+    is_new = not is_finished and not checkpoint.steps_of(run.folder)  # it was killed before the first was there
+    if is_new:
+        console.print(f"{run.folder} has no checkpoint yet: training begins at step 0")
+    elif run.checkpoint().step >= config.steps and is_finished:
+        console.print(f"{run.folder} is finished: {config.steps} steps. Sample it with: pathline sample {run.folder}")
         return 0
     samples = group.in_turn(config.load)
     if (samples.shape, samples.classes, samples.columns, samples.numbers) != (
@@ -138,16 +146,16 @@ def _go_on(run: Run, console: Console, group: Group) -> int:
         raise ValueError(
             f"{config.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
         )
-    return _train(run, samples.split(config.held_out, config.seed), console, group, is_new=False)
+    return _train(run, samples.split(config.held_out, config.seed), console, group, is_new)
 
 
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Group, is_new: bool) -> int:
     config, (training, held_out) = run.config, split
     trainer = Trainer(run, training, held_out, group)
     if is_new:
-        trainer.save()
+        trainer.begin()
     else:
-        for note in trainer.restore(run.checkpoint()):
+        for note in trainer.restore(_newest(run, group)):
             console.print(note)
     console.print(f"{config.data}: {len(training):,} samples to train on, {len(held_out):,} held out")
     console.print(
@@ -160,7 +168,7 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
         for step in trainer.steps(lambda: bool(is_interrupted)):
             show(step.step)
             previews(step.step)
-    if trainer.step < config.steps:
+    if trainer.step < config.steps or (is_interrupted and group.size == 1):
         if group.is_first:
             print(
                 f"interrupted at step {trainer.step}; go on with: pathline train --resume {run.folder}", file=sys.stderr
@@ -173,6 +181,13 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
         console.print(_goodbye(run), highlight=False, soft_wrap=True)
     group.wait()
     return 0
+
+
+def _newest(run: Run, group: Group) -> Checkpoint:
+    """The checkpoint that the first process goes on from: on another machine the folder may lag behind."""
+    found = run.checkpoint() if group.is_first else None
+    step = group.of_first(found.step if found else 0)
+    return found or run.checkpoint(step)
 
 
 class Previews:
@@ -199,11 +214,11 @@ class Previews:
         if not self.every or step % self.every or not (trainer.group.is_first or trainer.group.is_sharded):
             return
         with trainer.ema.applied(), evaluating(trainer.loss):
-            picture = draw_preview(
-                trainer.run, trainer.loss.field, trainer.run.samples_folder / f"preview-{step:08d}.png"
-            )
-        if self.board is not None:
-            self.board.show(picture, step)
+            x = sample_preview(trainer.run, trainer.loss.field)
+        if trainer.group.is_first:
+            picture = draw_preview(trainer.run, x, trainer.run.samples_folder / f"preview-{step:08d}.png")
+            if self.board is not None:
+                self.board.show(picture, step)
 
 
 def _another_way(run: Run) -> str:

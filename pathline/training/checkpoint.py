@@ -86,7 +86,9 @@ def write(run: Path, step: int, found: Contents, circumstances: Mapping[str, Any
     made_by = {"step": step, "pathline": version("pathline"), **circumstances}
     temporary = folder.with_name(f".{folder.name}.new")
     with _named(folder, found):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.parent.is_dir():
+            folder.parent.mkdir(parents=True)
+            _fsync(run)
         for left in folder.parent.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left)
         temporary.mkdir()
@@ -115,9 +117,12 @@ def _commit(temporary: Path, folder: Path) -> None:
     aside = folder.rename(folder.with_name(f".{folder.name}.old"))
     try:
         temporary.rename(folder)
-    except OSError:
+    except BaseException:  # a second Ctrl-C too
         aside.rename(folder)
         raise
+    for path in aside.iterdir():
+        if path.name not in (*FILES, MANIFEST):  # it is somebody else's
+            path.rename(folder / path.name)
     shutil.rmtree(aside)
 
 
@@ -161,9 +166,12 @@ def _fsync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def prune(run: Path, keep: int) -> None:
-    """Remove the oldest checkpoints, but for the newest `keep`; a folder that holds anything else stays."""
-    for step in steps_of(run)[:-keep]:
+def prune(run: Path, keep: int, last: int) -> None:
+    """Remove the oldest checkpoints up to the last step, but for `keep`; a folder that holds anything else stays.
+
+    Later ones are those that training did not go on from, as they are damaged: they count for nothing.
+    """
+    for step in [step for step in steps_of(run) if step <= last][:-keep]:
         folder = folder_of(run, step)
         if {path.name for path in folder.iterdir()} <= {*FILES, MANIFEST}:
             gone = folder.rename(folder.with_name(f".{folder.name}.old"))  # half a checkpoint is never seen
@@ -189,15 +197,20 @@ def load(run: Path, step: int) -> Checkpoint:
     """Read a checkpoint, if every file is as its manifest says.
 
     Raises:
-        ValueError: If a file is missing or damaged; the message names it and the way out.
+        ValueError: If a file is missing, damaged or cannot be read; the message names it and the way out.
     """
     folder = folder_of(run, step)
     for name in (*FILES, MANIFEST):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {_way_out(run, step)}")
-    data = {name: (folder / name).read_bytes() for name in FILES}
     try:
+        data = {name: (folder / name).read_bytes() for name in FILES}
         written = (folder / MANIFEST).read_bytes()
+    except OSError as error:  # a bad sector, most likely
+        raise ValueError(
+            f"{error.filename or folder} cannot be read: {error.strerror}; {_way_out(run, step)}"
+        ) from None
+    try:
         manifest = json.loads(written)
         own = manifest.pop("sha256")
         is_whole = _manifest(manifest) == written and manifest["step"] == step and bool(own)
