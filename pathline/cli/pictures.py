@@ -41,9 +41,13 @@ def draw_all(run: Run, training: Samples) -> None:
     draw_loss(run)
 
 
-def draw_preview(run: Run, field: Any, path: Path) -> NDArray[np.uint8]:
-    """Samples while training goes on, in few steps; the picture, of shape `(height, width, 3)`."""
-    x = sample_conditions(run, field, 1.0, PREVIEW_STEPS).cpu()
+def sample_preview(run: Run, field: Any) -> Tensor:
+    """Samples while training goes on, in few steps."""
+    return sample_conditions(run, field, 1.0, PREVIEW_STEPS).cpu()
+
+
+def draw_preview(run: Run, x: Tensor, path: Path) -> NDArray[np.uint8]:
+    """A picture of such samples, of shape `(height, width, 3)`."""
     low, high = value_range(run.normalisation) if len(run.shape) == 3 else (0.0, 1.0)
     draw_grid(run, x, 1.0, low, high, path)
     with Image.open(path) as picture:

@@ -47,6 +47,18 @@ class Group:
         """The samples of a batch that are this process's."""
         return range(batch * self.rank // self.size, batch * (self.rank + 1) // self.size)
 
+    def check(self, batch: int, pieces: int) -> None:
+        """Refuse to share out a batch that is too small.
+
+        Raises:
+            ValueError: If it has no sample for each piece that each process takes it in.
+        """
+        if batch < self.size * pieces:
+            raise ValueError(
+                f"batch_size must give each of {self.size} processes a sample for each of {pieces} pieces "
+                f"(accumulate), got {batch}; it is the batch of all processes together"
+            )
+
     def spread(self, loss: nn.Module) -> nn.Module:
         """A loss whose gradients are averaged over the processes."""
         if self.size == 1 or self.is_sharded:
@@ -75,6 +87,14 @@ class Group:
         torch.distributed.all_reduce(total)
         return total / self.size
 
+    def of_first(self, number: int) -> int:
+        """A whole number as the first process has it."""
+        if self.size == 1:
+            return number
+        told = torch.tensor(number)
+        torch.distributed.broadcast(told, 0)
+        return int(told)
+
     def in_turn(self, make: Callable[[], T]) -> T:
         """What each process makes for itself, the first before all others: they find what it left in the cache."""
         if not self.is_first:
@@ -87,7 +107,7 @@ class Group:
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.size > 1:
-            torch.distributed.barrier()
+            torch.distributed.all_reduce(torch.zeros(()))  # a barrier would wait on the GPU, where there is one
 
 
 ALONE = Group()
@@ -127,12 +147,28 @@ def is_one_of_several() -> bool:
     return "RANK" in os.environ
 
 
+def is_first_to_tell() -> bool:
+    """Whether no other process of the job has told yet why it ends; asked of torchrun's own store, so at any time."""
+    if not is_one_of_several():
+        return True
+    distributed: Any = torch.distributed
+    try:
+        where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(*where, is_master=False, timeout=timedelta(seconds=5))
+        return bool(store.add(f"pathline/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1)
+    except (KeyError, ValueError, RuntimeError):  # torchrun is gone too
+        return True
+
+
 @contextmanager
-def joined(is_sharded: bool = False) -> Iterator[Group]:
+def joined(is_sharded: bool = False, device: str = "auto") -> Iterator[Group]:
     """The group that torchrun started this process in; the process alone if it did not.
 
+    A process that fails does not take leave: the others miss it when it ends, by when it has told why.
+
     Raises:
-        ValueError: If weights are to be shared out in one process.
+        ValueError: If weights are to be shared out in one process, or there is no GPU for each process.
+        ConnectionError: If another process ends before its time.
     """
     if not is_one_of_several():
         if is_sharded:
@@ -142,15 +178,28 @@ def joined(is_sharded: bool = False) -> Iterator[Group]:
             )
         yield Group()
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
-    )
+    backend = "gloo"
+    if torch.cuda.is_available() and device != "cpu":
+        own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if own >= count:
+            raise ValueError(
+                f"each process must have a GPU of its own, and this machine has {count}; start that many with "
+                "--nproc-per-node, or train with --device cpu"
+            )
+        torch.cuda.set_device(own)
+        backend = "cpu:gloo,cuda:nccl"
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    group = Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), is_sharded)
+    torch.manual_seed(torch.initial_seed() + group.rank)  # for dropout: all begin with the same seed otherwise
     try:
-        yield Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), is_sharded)
-    finally:
-        torch.distributed.destroy_process_group()
+        yield group
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise ConnectionError(
+            "another of the processes that train is gone; checkpoints made before are kept, go on with --resume"
+        ) from error
+    torch.distributed.destroy_process_group()
 
 
 def shard(module: nn.Module) -> None:

@@ -94,11 +94,7 @@ def train(
     for name, value in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if batch_size < group.size * accumulate:
-        raise ValueError(
-            f"batch_size must give each of {group.size} processes a sample for each of {accumulate} pieces, "
-            f"got {batch_size}"
-        )
+    group.check(batch_size, accumulate)
     if workers < 0:
         raise ValueError(f"workers must be 0 (none) or more, got {workers}")
     if not clip > 0:
