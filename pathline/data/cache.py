@@ -141,6 +141,8 @@ class CachedSource(Source):
             if _hash([VERSION, dict(self.identity())]) != stamp:
                 raise ValueError(f"{name} was changed while it was read; start again once it is whole")
             with _told(folder.parent):
+                if _load(folder, stamp) is not None:
+                    return  # another process was faster, where files cannot be locked
                 if folder.exists():
                     folder.rename(draft / "old")
                 whole.rename(folder)
@@ -171,16 +173,16 @@ def _hash(value: Any) -> str:
 
 
 @contextmanager
-def _told(place: Path, written: int = 0) -> Iterator[None]:
+def _told(place: Path, need: int = 0) -> Iterator[None]:
     """Says what to do where the cache cannot be written."""
     try:
         yield
     except OSError as error:
-        after = ""
+        room = ""
         with suppress(OSError):
-            after = f" after {written:,} bytes, with {free_bytes():,} free" if written else ""
+            room = f" ({need:,} bytes or more are needed, and {free_bytes():,} are free)" if need else ""
         raise ValueError(
-            f"cannot keep what was read in {place}: {error.strerror}{after}; name a folder with more room in "
+            f"cannot keep what was read in {place}: {error.strerror}{room}; name a folder with more room in "
             "PATHLINE_CACHE"
         ) from error
 
@@ -197,9 +199,11 @@ def _alone(folder: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-        with suppress(OSError):
-            place.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                place.unlink()
 
 
 def _sweep(place: Path) -> None:
@@ -238,11 +242,11 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
                     digest.update(data)
                 if name == "x" and lies is not None:
                     continue
+                written += len(data)
                 with _told(folder.parent.parent, written):
                     if name not in files:
                         files[name] = stack.enter_context((folder / f"{name}.bin").open("w+b"))
                     files[name].write(data)
-                    written += len(data)
             count += len(part.x)
         assert about is not None
         assert count
