@@ -29,7 +29,7 @@ from pathline.data.source import BLOCK, Normalisation
 LEVELS = Normalisation(127.5, 127.5)  # 0 to 255 into -1 to 1
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which would run another program
 MOST = 1 << 25  # pixels: four bytes of memory each while one is read
-DENSE, SMALL = 1 << 12, 1 << 20  # pixels to a byte of its file, beyond so many pixels: only a bomb, or blank, has more
+DENSE, SMALL = 400, 1 << 20  # levels to a byte of its file, beyond so many pixels: only a bomb, or blank, has more
 TURNS = dict(enumerate((Image.Transpose(k) for k in (0, 3, 1, 5, 4, 6, 2)), 2))  # by the orientations of EXIF
 ORIENTATION = 0x0112
 SHOWN = 1000  # bad files in a message
@@ -77,11 +77,14 @@ def _levels(image: ImageFile.ImageFile, file: Path | bytes, size: int) -> NDArra
     if size:
         image.draft(image.mode, (2 * size, 2 * size))  # a JPEG is read at a fraction of its size, where that will do
     (width, height), length = image.size, len(file) if isinstance(file, bytes) else file.stat().st_size
-    if width * height > min(MOST, max(SMALL, DENSE * length)):
+    channels = 1 / 8 if image.mode == "1" else len(image.getbands())
+    if width * height > min(MOST, max(SMALL, DENSE * length / channels)):
         raise Unusable(f"declares {width} x {height} pixels in {length:,} bytes, which is too many to be read")
     found = _of_16_bits(image, file)
+    image.load()  # a TIFF is turned by that, and its EXIF says so then
     has_alpha, is_grey = found.has_transparency_data, found.mode in ("1", "L", "LA")
-    found = found.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    mode = ("L" if is_grey else "RGB") + ("A" if has_alpha else "")
+    found = found if found.mode == mode else found.convert(mode)
     if size:
         found = ImageOps.fit(found, (size, size), Image.Resampling.BICUBIC)
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
@@ -89,7 +92,7 @@ def _levels(image: ImageFile.ImageFile, file: Path | bytes, size: int) -> NDArra
         found = found.transpose(turn)
     x = np.asarray(found).reshape(found.height, found.width, -1)
     x = _by_rows(lambda rows: _over_white(rows, 255), x) if has_alpha else x
-    if (x == x[..., :1]).all():
+    if all((rows == rows[..., :1]).all() for rows in _split(x)):
         x = x[..., :1]
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
@@ -103,7 +106,11 @@ def _over_white(x: NDArray[Any], most: int) -> NDArray[Any]:
 
 def _by_rows(change: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
     """A change of an image, some rows at a time to save memory."""
-    return np.concatenate([change(x[k : k + 64]) for k in range(0, len(x), 64)])
+    return np.concatenate([change(rows) for rows in _split(x)])
+
+
+def _split(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (x[k : k + 64] for k in range(0, len(x), 64))
 
 
 def _of_16_bits(image: ImageFile.ImageFile, file: Path | bytes) -> Image.Image:

@@ -198,14 +198,14 @@ def test_a_picture_that_cannot_be_used_says_why(file, said):
     [
         png(noise(1, 1), size=(50_000, 50_000)),
         png(noise(1, 1), size=(9_000, 9_000)),
-        png(np.zeros((1, 1), "uint8"), size=(2_000, 2_000)),
+        png(np.zeros((2_000, 2_000, 4), "uint16")),  # whole, and flat
         png(noise(4, 4), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 28)))),
         png(noise(4, 4), chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 28)))),
         struct.pack("<6sHHBBB", b"GIF89a", 60_000, 60_000, 0, 0, 0) + b",\0\0\0\0`\xea`\xea\0\x08\x01\0\0;",
         b"P5 60000 60000 255\n",
         b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0),
     ],
-    ids=["png", "png that Pillow lets by", "png in few bytes", "text", "profile", "gif", "pgm", "bmp"],
+    ids=["png", "png that Pillow lets by", "flat png", "text", "profile", "gif", "pgm", "bmp"],
 )  # fmt: skip
 def test_a_bomb_is_refused_by_what_it_declares(file):
     tracemalloc.start()
