@@ -1,9 +1,15 @@
-"""An array in a file, of which some rows are read at a time: what was read does not stay in memory."""
+"""An array in a file, of which some rows are read at a time: what was read does not stay in memory.
+
+Rows in order, or nearly all of those between two, are read from a map of the file; others one by one, as around each of
+them the system would map hundreds of kilobytes.
+"""
 
 from __future__ import annotations
 
 import math
 import mmap
+import os
+import weakref
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 HELD = 1 << 27  # bytes of the file that may be in memory before they are let go
-AROUND = 1 << 16  # bytes that Linux maps around one that is read
+DENSE = 4  # rows from the first to the last, over those asked for, up to which all of them are read
 
 
 def wide(dtype: DTypeLike) -> type[np.floating[Any]]:
@@ -44,11 +50,14 @@ class Mapped:
         offset: int = 0,
         order: Literal["C", "F"] = "C",
     ) -> None:
-        self.path, self.shape = Path(path), shape
-        self.end = offset + np.dtype(dtype).itemsize * math.prod(shape)
-        with self.path.open("rb") as file:
+        self.path, self.shape, self.offset = Path(path), shape, offset
+        self.dtype, self.is_fortran = np.dtype(dtype), order == "F"
+        self.end = offset + self.dtype.itemsize * math.prod(shape)
+        self._file = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        with self.path.open("rb") as file:  # another one, as the system reads ahead where a file is read in order
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._check()
+        self._check(self._map.size())
         self._array: NDArray[Any] = np.ndarray(shape, dtype, self._map, offset, order=order)
         self._held = 0
 
@@ -66,22 +75,32 @@ class Mapped:
         Raises:
             ValueError: If the file was cut short since it was opened.
         """
-        return torch.from_numpy(self.raw(index).astype(wide(self._array.dtype), copy=False))
+        return torch.from_numpy(self.raw(index).astype(wide(self.dtype), copy=False))
 
     def raw(self, index: Tensor | slice) -> NDArray[Any]:
         """Some of the rows, in memory, in the type that they have in the file."""
-        self._check()
         if isinstance(index, slice):
-            rows = np.array(self._array[index], order="C")
-            self._held += rows.nbytes
-        else:
-            rows = np.ascontiguousarray(self._array[index.numpy()])
-            self._held += rows.nbytes + AROUND * len(rows)
+            return self._in_order(index)
+        rows = index.numpy()
+        if not len(rows):
+            return self._in_order(slice(0, 0))
+        first, last = int(rows.min()), int(rows.max())
+        if self.is_fortran or (last - first < DENSE * len(rows)):
+            return self._in_order(slice(first, last + 1))[rows - first]
+        size = self.dtype.itemsize * math.prod(self.shape[1:])
+        data = bytearray().join([os.pread(self._file, size, self.offset + row * size) for row in rows.tolist()])
+        self._check(self.end if len(data) == size * len(rows) else 0)
+        return np.ndarray((len(rows), *self.shape[1:]), self.dtype, data)
+
+    def _in_order(self, rows: slice) -> NDArray[Any]:
+        self._check(self._map.size())  # to read a map beyond the end of its file kills the process
+        found: NDArray[Any] = np.array(self._array[rows], order="C")
+        self._held += found.nbytes
         if self._held > HELD and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
             self._held = 0
-        return rows
+        return found
 
-    def _check(self) -> None:
-        if self._map.size() < self.end:  # to read beyond the end of a file kills the process
+    def _check(self, size: int) -> None:
+        if size < self.end:
             raise ValueError(f"{self.path} was cut short while it was read; start again once it is whole")

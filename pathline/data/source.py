@@ -243,7 +243,8 @@ class Samples:
         Raises:
             ValueError: If either part would be empty.
         """
-        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
+        small = torch.int32 if len(self) < 2**31 else torch.int64  # half the memory, for tens of millions
+        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self)).to(small)
         held = _held_out(order, self.y if self.classes else None, share)
         held = held if held.any() else _held_out(order, None, share)
         if held.all() or not held.any():
@@ -251,7 +252,8 @@ class Samples:
                 f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples"
             )
         whole = replace(self, fingerprint=self.digest)
-        training, rest = whole.take((~held).nonzero()[:, 0]), whole.take(held.nonzero()[:, 0])
+        del order
+        training, rest = (whole.take(part.nonzero()[:, 0].to(small)) for part in (~held, held))
         units, of_numbers = training.units, training.units_of_numbers
         training = replace(training, normalisation=units, normalisation_of_numbers=of_numbers)
         return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
@@ -274,7 +276,7 @@ def _memo(raw: Array) -> Path | None:
     """Where the normalisation of these rows is kept."""
     if not isinstance(raw, Rows) or raw.memo is None or raw.change is not None:
         return None
-    which = b"" if raw.index is None else raw.index.numpy().tobytes()
+    which = b"" if raw.index is None else raw.index.contiguous().numpy().data
     return raw.memo.with_name(f"{raw.memo.name}-{hashlib.sha256(which).hexdigest()[:24]}.json")
 
 
