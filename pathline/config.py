@@ -47,7 +47,8 @@ class Config:
     """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a .csv, .npy or .npz file, a
     folder of images, an IDX file such as those of MNIST; or hf:NAME, for a data set of Hugging Face."""
     label: str = ""
-    """The column of a .csv that holds the class, by its name, or by its number if the file has no header."""
+    """The column of a table that holds the class, by its name, or by its number if a .csv has no header; or the key
+    of a metadata.jsonl."""
     numbers: str = ""
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
     size: int = 0
@@ -85,7 +86,9 @@ class Config:
     batch_size: int = 128
     """Samples in a step."""
     learning_rate: float = 2e-3
-    """The highest, after a warm-up; it falls along a cosine."""
+    """The highest, after a warm-up."""
+    lr_schedule: str = "cosine"
+    """What the learning rate does then: cosine, it falls to 0; constant."""
     warmup: float = 0.05
     """The share of the steps in which the learning rate rises."""
     weight_decay: float = 0.0
@@ -100,8 +103,6 @@ class Config:
     """The guidance scale of the pictures."""
     seed: int = 0
     """Of everything random."""
-    lr_schedule: str = "cosine"
-    """What the learning rate does after its warm-up: cosine, constant."""
     augmentation: str = "none"
     """What is done to the data: none; flip, mirrored images."""
     accumulate: int = 1
@@ -272,7 +273,8 @@ class Config:
             factor = 2 ** (self.depth - 1)
             if shape[1] % factor or shape[2] % factor:
                 raise ValueError(
-                    f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}"
+                    f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}; "
+                    "lower it, or resize images from a folder with --size N"
                 )
             return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers)
         return MLP(shape[0], self.width, self.depth, classes, heads, numbers)

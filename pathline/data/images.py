@@ -125,7 +125,8 @@ class ImageFolderSource(CachedSource):
         ]
         with os.scandir(Path(self.path) / part) as found:
             folders = sorted(each.name for each in found if each.is_dir() and not _is_hidden(each.name))
-        bad += [f"{part}{name}/ is a folder without an image" for name in folders if name not in set(tops.values())]
+        full = set(tops.values())
+        bad += [f"{part}{name}/ is a folder without an image" for name in folders if name not in full]
         return [_Row(name, top) for name, top in tops.items()]
 
     def _by_line(

@@ -217,6 +217,22 @@ ARRAYS = [
 ]  # fmt: skip
 
 
+IMAGES = [
+    Row("empty folder", "train images --data {here} --out {here}/new", ("there are no images in", "PNG, JPEG")),
+    Row("no such folder", "train images --data {here}/photos", ("unknown data", "photos", "a folder of images")),
+    Row(
+        "folder of texts", "train images --data {here} --out {here}/new", ("there are no images in",),
+        {"a.txt": "1", "README": "2", "._b.png": "3"},
+    ),
+    Row("size of a table", "train vectors --data {here}/a.csv --size 8", ("size is for folders", "8"), {"a.csv": "1"}),
+    Row("negative size", "train images --data {here} --size -1", ("size must be 0 or more", "-1")),
+    Row("label of folders", "train images --data {here} --label a", ("key", "metadata.jsonl", "'a'"), {"x/a.png": "1"}),
+    Row("no such IDX", "train images --data {here}/train-images-idx3-ubyte.gz", ("there is no file", "idx3-ubyte.gz")),
+    Row("IDX cut", "train images --data {here}/a-ubyte", ("is cut short", "copy"), {"a-ubyte": b"\0\0\x08\x03"}),
+    Row("folder of no IDX to train on", "train images --data idx:{here}", ("one IDX file of images", "got none")),
+]  # fmt: skip
+
+
 def flipped(data: bytes) -> bytes:
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
@@ -290,7 +306,7 @@ def write(path: Path, content: Any) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-@pytest.mark.parametrize("row", COMMANDS + TABLES + ARRAYS + DAMAGED, ids=lambda row: row.case)
+@pytest.mark.parametrize("row", COMMANDS + TABLES + ARRAYS + IMAGES + DAMAGED, ids=lambda row: row.case)
 def test_a_command_answers_bad_input_by_one_clear_sentence(row, request, tmp_path, monkeypatch, capsys, contents):
     here = tmp_path / "here"
     here.mkdir()
