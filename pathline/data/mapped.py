@@ -86,7 +86,7 @@ class Mapped:
             return self._in_order(slice(0, 0))
         first, last = int(rows.min()), int(rows.max())
         if self.is_fortran or (last - first < DENSE * len(rows)):
-            return self._in_order(slice(first, last + 1))[rows - first]
+            return np.take(self._in_order(slice(first, last + 1)), rows - first, axis=0)
         size = self.dtype.itemsize * math.prod(self.shape[1:])
         data = bytearray().join([os.pread(self._file, size, self.offset + row * size) for row in rows.tolist()])
         self._check(self.end if len(data) == size * len(rows) else 0)

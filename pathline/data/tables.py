@@ -272,7 +272,8 @@ def _at_once(chunk: bytes, mark: str, columns: Columns, known: dict[bytes, int])
         columns: Of the table.
         known: The classes by how they are written.
     """
-    chunk = chunk.replace(b"\r\n", b"\n")
+    if b"\r" in chunk:
+        chunk = chunk.replace(b"\r\n", b"\n")
     if b'"' in chunk or b"\r" in chunk or b"\0" in chunk:
         return None
     chunk = chunk if chunk.endswith(b"\n") else chunk + b"\n"
