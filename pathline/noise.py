@@ -134,8 +134,8 @@ class Noise:
     def permutation(self, size: int, draw: int = 0) -> Tensor:
         """A random order of `size` things."""
         keys = torch.empty(size, dtype=torch.int64)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
-        for block in keys.split(64 * BLOCK):
-            start = self.first * size + block.storage_offset()
+        for block in torch.split(keys, 64 * BLOCK):
+            start = self.first * size + int(block.storage_offset())
             high, low = (replace(self, first=first).words(block.shape, draw) for first in (start, start + size))
             torch.bitwise_xor(high << 31, low, out=block)
         return torch.from_numpy(np.argsort(keys.numpy()))
