@@ -11,6 +11,7 @@ from .data.huggingface import HuggingFaceSource as HuggingFaceSource
 from .data.idx import IDXSource as IDXSource
 from .data.images import ImageFolderSource as ImageFolderSource
 from .data.source import Normalisation as Normalisation
+from .data.source import Rows as Rows
 from .data.source import Samples as Samples
 from .data.source import Source as Source
 from .data.toys import Checkerboard as Checkerboard
@@ -90,9 +91,13 @@ from .solvers.solver import Solver as Solver
 from .solvers.solver import walk as walk
 from .solvers.stochastic import EulerMaruyama as EulerMaruyama
 from .solvers.stochastic import StochasticHeun as StochasticHeun
+from .trainer import Trainer as Trainer
+from .training.augment import Augmentation as Augmentation
+from .training.augment import FlipAugmentation as FlipAugmentation
 from .training.ema import EMA as EMA
 from .training.loop import TrainStep as TrainStep
 from .training.loop import train as train
+from .training.loop import warmup_constant as warmup_constant
 from .training.loop import warmup_cosine as warmup_cosine
 from .training.loss import MatchingLoss as MatchingLoss
 from .training.times import LogitNormalTimes as LogitNormalTimes

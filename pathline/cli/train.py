@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from pathline.cli import board
 from pathline.cli.board import Board
@@ -81,7 +82,7 @@ def _new(
     """A new run, and what it is trained and validated on. Its folder is made by the first process."""
     config = arguments.config.resolved()
     group.check(config.batch_size, config.accumulate)
-    samples = group.in_turn(config.load)
+    samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
     config.loss(config.field(samples.shape, len(samples.classes), len(samples.numbers)), begin)  # refuses wrong names
@@ -96,6 +97,12 @@ def _new(
     if not out.exists():
         raise ValueError(f"{out} is not there, though the first process made it; name a folder that all machines share")
     return Run.open(out), split
+
+
+def _read(config: Config, group: Group) -> Samples:
+    """The data. A large file takes its time when it is read first, which is shown."""
+    with Console(quiet=not group.is_first).status(f"reading {escape(config.data)}"):
+        return group.in_turn(config.load)
 
 
 def _name_of(data: str) -> str:
@@ -131,7 +138,7 @@ def _go_on(run: Run, console: Console, group: Group) -> int:
     elif run.checkpoint().step >= config.steps and is_finished:
         console.print(f"{run.folder} is finished: {config.steps} steps. Sample it with: pathline sample {run.folder}")
         return 0
-    samples = group.in_turn(config.load)
+    samples = _read(config, group)
     if (samples.shape, samples.classes, samples.columns, samples.numbers) != (
         run.shape,
         run.classes,
@@ -157,7 +164,8 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
     else:
         for note in trainer.restore(_newest(run, group)):
             console.print(note)
-    console.print(f"{config.data}: {len(training):,} samples to train on, {len(held_out):,} held out")
+    console.print(training.title, markup=False, highlight=False)
+    console.print(f"{len(training):,} samples to train on, {len(held_out):,} held out")
     console.print(
         f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples"
     )
