@@ -27,7 +27,7 @@ from pathline.data.classes import Classes, more, name_of
 from pathline.data.mapped import Mapped
 from pathline.data.source import BLOCK
 
-DENSE, SMALL = 500, 1 << 28  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
+DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
 LONGEST = 10_000  # bytes of a header: NumPy reads no longer ones, but has them in memory first
 LOCAL = struct.Struct("<26xHH")  # of a zip's header before a member: the lengths of its name and of what is extra
 

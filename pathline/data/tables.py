@@ -14,13 +14,13 @@ import math
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pathline.data.arrays import refuse_bomb
+from pathline.data.arrays import SMALL, refuse_bomb
 from pathline.data.cache import About, Block
 from pathline.data.classes import MOST, Classes, more, number
 from pathline.specs import did_you_mean
@@ -117,6 +117,9 @@ def read_csv(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
     columns: Columns | None = None
     known: dict[bytes, int] = {}
     while chunk := lines.next():
+        if not chunk.strip(b" \r\n"):  # lines beyond count that say nothing
+            lines.line += len(chunk.replace(b"\r\n", b"\n").translate(None, b" "))
+            continue
         if columns is None:
             lines.mark = _delimiter(lines.text(chunk))
             rows = lines.rows(chunk)
@@ -216,23 +219,33 @@ class _Lines:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """What a file holds, unpacked."""
-    is_packed = path.suffix.lower() == ".gz"
-    with path.open("rb") as raw:
-        file = gzip.GzipFile(fileobj=raw) if is_packed else raw
-        start, size = True, 0
-        while True:
-            try:
-                piece = file.read(CHUNK)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ValueError(f"{path} is damaged: {error}; pack it again with gzip") from None
-            if not piece:
-                return
-            size += len(piece)
-            if is_packed:
+    """What a file holds, unpacked, without the mark that some programs begin it with."""
+    if path.suffix.lower() == ".gz":
+        for _ in islice(_unpacked(path), 1 + SMALL // CHUNK):
+            pass  # a bomb is refused before anything is made of it
+        pieces = _unpacked(path)
+    else:
+        pieces = _read(path)
+    yield next(pieces, b"").removeprefix(codecs.BOM_UTF8)
+    yield from pieces
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file:
+        size = 0
+        try:
+            while piece := file.read(CHUNK):
+                size += len(piece)
                 refuse_bomb(str(path), raw.tell(), size, "if it is whole, unpack it")
-            yield piece.removeprefix(codecs.BOM_UTF8) if start else piece
-            start = False
+                yield piece
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is damaged: {error}; pack it again with gzip") from None
 
 
 def _delimiter(text: str) -> str:

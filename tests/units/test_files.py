@@ -1,5 +1,10 @@
 """Data from files: what is read is what was written; what is refused is in tests/programs/test_bad_input.py."""
 
+import io
+import struct
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -147,3 +152,86 @@ def test_y_of_an_npz_may_be_numbers(tmp_path, y, names):
     samples = pl.FileSource(str(tmp_path / "my.npz")).load()
     assert samples.numbers == names and samples.classes == ()
     assert samples.y.dtype == torch.float64 and samples.y.tolist() == y.reshape(4, -1).tolist()
+
+
+# ---- bombs
+
+
+def zeros(start, size, bits):
+    """What unpacks to `start` and so many zeros, without packing them: a megabyte of them is the same each time."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+    head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + block * (size >> 20) + packer.flush()
+
+
+def header(shape):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def zipped(path, data, declared, method=8):
+    """An .npz that declares of its x what it is told."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", data)
+    found = bytearray(file.getvalue())
+    for signature, of_method, of_size in ((b"PK\3\4", 8, 22), (b"PK\1\2", 10, 24)):
+        place = found.index(signature)
+        struct.pack_into("<H", found, place + of_method, method)
+        struct.pack_into("<I", found, place + of_size, declared)
+    path.write_bytes(found)
+
+
+def test_a_bomb_in_an_npz_is_refused_by_what_it_declares(tmp_path, monkeypatch):
+    path, size = tmp_path / "my.npz", 3 << 30
+    start = header((size // 16, 2))
+    zipped(path, zeros(start, size, -15), len(start) + size)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", limited(zipfile.ZipExtFile.read))
+    with pytest.raises(ValueError, match=r"x unpacks to 3,221,225,600 bytes .* only a decompression bomb .*savez"):
+        pl.FileSource(str(path)).load()
+
+
+def limited(read):
+    """A reader that fails beyond a megabyte."""
+    seen = []
+
+    def checked(self, size=-1):
+        seen.append(read(self, size))
+        assert sum(map(len, seen)) < 1 << 20
+        return seen[-1]
+
+    return checked
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3 << 30])
+def test_an_npz_that_unpacks_to_more_than_it_declares_is_damaged(tmp_path, size):
+    path = tmp_path / "my.npz"
+    start = header((size // 16, 2))
+    zipped(path, zeros(start, 2 << 20, -15), 2000)
+    with pytest.raises(ValueError, match=r"my\.npz cannot be read"):
+        pl.FileSource(str(path)).load()
+
+
+def test_an_array_larger_than_its_file_is_refused(tmp_path):
+    (tmp_path / "my.npy").write_bytes(header((1 << 40, 2)) + bytes(160))
+    with pytest.raises(ValueError, match=r"my\.npy cannot be read"):
+        pl.FileSource(str(tmp_path / "my.npy")).load()
+
+
+def test_an_array_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "my.npz", x=np.random.default_rng(0).normal(size=(100, 10)))
+    monkeypatch.setattr("pathline.data.arrays.free_bytes", lambda: 8000)
+    with pytest.raises(ValueError, match=r"needs 8,128 bytes in .*, and 8,000 are free; .*PATHLINE_CACHE"):
+        pl.FileSource(str(tmp_path / "my.npz")).load()
+
+
+@pytest.mark.parametrize("row", ["0,0\n", "\0", ",", "\n"], ids=["rows", "no text", "no line", "blank lines"])
+def test_a_bomb_in_a_packed_table_is_refused(tmp_path, row):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = packer.compress(b"a,b\n1,2\n") + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(row.encode() * ((1 << 20) // len(row))) + packer.flush(zlib.Z_FULL_FLUSH)
+    (tmp_path / "my.csv.gz").write_bytes(head + block * 1000)
+    with pytest.raises(ValueError, match=r"my\.csv\.gz unpacks to .* only a decompression bomb .*unpack it"):
+        pl.FileSource(str(tmp_path / "my.csv.gz")).load()

@@ -94,10 +94,15 @@ def test_a_fault_far_below_is_told_by_its_line(tmp_path, monkeypatch):
     lines = [f"{k},{-k}" for k in range(1000)]
     lines[700] = '"700\n","-700"'  # a cell of two lines
     lines[800] = "800,x"
-    lines[900] = "900"
+    lines[850] = "\n \n" * 99 + "850,1\n"  # 298 lines more, of which one is a row
+    lines[900] = "900,,"
     path = tmp_path / "my.csv"
     path.write_text("\n".join(["a,b", *lines]))
     with pytest.raises(ValueError, match=r"line 803, column 'b': needs a number, got 'x' \(and 1 more like it\)"):
+        pl.FileSource(str(path)).load()
+    lines[800] = "800,0"
+    path.write_text("\n".join(["a,b", *lines]))
+    with pytest.raises(ValueError, match=r"line 1102: needs 2 cells"):
         pl.FileSource(str(path)).load()
 
 
