@@ -57,7 +57,7 @@ def _found(data: str) -> Source:
     if name in toys:
         return ToySource(data)
     path = Path(data)
-    if path.suffix.lower() in SUFFIXES:
+    if path.name.lower().endswith(SUFFIXES):
         return FileSource(data)
     if path.is_dir():
         return IDXSource(data) if idx_files(path) else ImageFolderSource(data)
