@@ -24,6 +24,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pathline.training.distributed import like, whole
@@ -214,14 +215,19 @@ def load(run: Path, step: int) -> Checkpoint:
         manifest = json.loads(written)
         own = manifest.pop("sha256")
         is_whole = _manifest(manifest) == written and manifest["step"] == step and bool(own)
-        entries = manifest["files"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+        entries = dict(manifest["files"])
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         is_whole, entries = False, {}
     wrong = [MANIFEST] if not is_whole else [name for name in FILES if entries.get(name) != _entry(data[name])]
     if wrong:
         raise ValueError(f"{folder / wrong[0]} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
-    tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
-    return Checkpoint(folder, step, state=json.loads(data["state.json"]), **tensors)
+    try:
+        tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
+        state = json.loads(data["state.json"])
+        counts = {name: int(state.get(name, 0)) for name in ("ema_updates", "skipped")}
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder} was not written by pathline: {error}; {_way_out(run, step)}") from error
+    return Checkpoint(folder, step, state=state | counts, **tensors)
 
 
 def newest(run: Path) -> Checkpoint:
@@ -262,6 +268,13 @@ def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torc
         ValueError: If the checkpoint is of another model.
     """
     load_weights(module, checkpoint.model, checkpoint.folder)
+    try:
+        _restore(checkpoint, module, ema, optimizer)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{checkpoint.folder} holds another training than config.json describes: {error}") from error
+
+
+def _restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
     for name, value in checkpoint.ema.items():
         ema.weights[name].copy_(like(value, ema.weights[name]))
     ema.updates = checkpoint.state["ema_updates"]
@@ -271,6 +284,8 @@ def restore(checkpoint: Checkpoint, module: nn.Module, ema: EMA, optimizer: torc
             for key, value in checkpoint.optimizer.items()
             if key.startswith(f"{name}:")
         }
+        if any(value.shape not in (parameter.shape, ()) for value in moments.values()):
+            raise RuntimeError(f"the moments of {name} have other shapes than {tuple(parameter.shape)}")
         if moments:
             optimizer.state[parameter] = {
                 key: like(value, parameter.detach()) if value.shape == parameter.shape else value.to(parameter.device)
