@@ -75,7 +75,7 @@ def contents(module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> C
         "optimizer": {
             f"{name}:{key}": whole(value)
             for name, parameter in module.named_parameters()
-            for key, value in optimizer.state.get(parameter, {}).items()
+            for key, value in sorted(optimizer.state.get(parameter, {}).items())  # processes must ask in one order
         }
         | random_states(),
     }

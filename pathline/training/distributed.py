@@ -107,7 +107,7 @@ class Group:
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.size > 1:
-            torch.distributed.all_reduce(torch.zeros(()))  # a barrier would wait on the GPU, where there is one
+            torch.distributed.barrier()  # no tensor: the last of one may be let go as Python ends, which aborts
 
 
 ALONE = Group()
