@@ -87,13 +87,13 @@ class Batches:
     @torch.no_grad()
     def make(self, step: int, rows: Tensor) -> list[Piece]:
         """The pieces of a step, of the samples that it sees: those of the whole batch if all are paired together."""
-        mine = self.group.part(self.batch_size)
-        first = step * self.batch_size + (0 if self.loss.coupling.is_global else mine.start)
+        mine, paired = self.group.part(self.batch_size), self._paired()
+        first = step * self.batch_size + paired.start
         device = next(self.loss.parameters()).device
         data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
         y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
         begin = self.loss.pair(data, first, y)
-        start = mine.start if self.loss.coupling.is_global else 0
+        start = mine.start - paired.start
         cuts = [start + len(mine) * k // self.pieces for k in range(self.pieces + 1)]
         return [self._piece(begin, data, y, slice(*cut), first) for cut in pairwise(cuts)]
 
@@ -108,8 +108,12 @@ class Batches:
 
     def rows(self, order: Order, step: int) -> Tensor:
         """The samples that `make` needs for a step."""
-        part = range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)
-        return order.rows(step * self.batch_size + part.start, len(part))
+        paired = self._paired()
+        return order.rows(step * self.batch_size + paired.start, len(paired))
+
+    def _paired(self) -> range:
+        """The samples of a batch that noise is paired with together."""
+        return range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)
 
 
 def ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:

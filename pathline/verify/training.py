@@ -1,4 +1,4 @@
-"""Laws of training: 13, 17 and 18."""
+"""Laws of training: 13, 17, 18 and 21."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from pathline.fields.network import NetworkField
 from pathline.metrics.transport import transport_cost
 from pathline.networks.mlp import MLP
 from pathline.noise import Noise
-from pathline.paths.couplings import OptimalTransportCoupling
+from pathline.paths.couplings import Coupling, IndependentCoupling, OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import NOISE, SCORE, Prediction
 from pathline.paths.schedules import LinearSchedule, Schedule
 from pathline.sampling.sample import sample
+from pathline.training.augment import NONE
+from pathline.training.batches import Batches, Order
+from pathline.training.distributed import Group
 from pathline.training.ema import EMA
 from pathline.training.loop import train
 from pathline.training.loss import MatchingLoss
@@ -162,6 +165,41 @@ def sampling_leaves_the_model_as_it_was() -> Iterator[Figure]:
     yield Figure("samples that differ", int((sample(bound, (8, 2), steps=5, seed=1) != x).sum()), 0)
     moved = sum(int((value != raw[name]).sum()) for name, value in average.items())
     yield Figure("averages equal to raw weights", float(moved == 0), 0)
+
+
+def _couplings() -> Iterator[tuple[str, tuple[Coupling]]]:
+    yield "independent", (IndependentCoupling(),)
+    yield "global transport", (OptimalTransportCoupling(is_global=True),)
+
+
+@law(21, _couplings)
+def processes_train_as_one(coupling: Coupling) -> Iterator[Figure]:
+    """Processes never share noise or times: together they see what one would, and have its gradient on average."""
+    field = _conditional()
+    loss = MatchingLoss(NetworkField(field.network.double(), field.path), coupling, drop=0.2)
+    seen, gradient = _looked_at(loss, 1)
+    for size in (2, 3):
+        found, mean = _looked_at(loss, size)
+        for name, a, b in zip(("data", "noise", "times", "labels"), found, seen, strict=True):
+            unlike = int((a != b).sum()) if a.shape == b.shape else len(a)
+            yield Figure(f"{name} that one process of {size} would not see", unlike, 0)
+        for name, drawn in zip(("noise", "times"), found[1:3], strict=True):
+            yield Figure(f"{name} that came twice, {size}", drawn.numel() - len(set(drawn.flatten().tolist())), 0)
+        error = float((mean - gradient).abs().max() / gradient.abs().max())
+        yield Figure(f"relative error of the gradient, {size}", error, 1e-6)
+
+
+def _looked_at(loss: MatchingLoss, size: int, steps: int = 3, batch_size: int = 7) -> tuple[list[Tensor], Tensor]:
+    """What processes see in some steps, in the order of the samples, and the mean of their gradients."""
+    data, y, found = points(40, 2, seed=99), torch.arange(40) % 3, []
+    total = torch.zeros((), dtype=torch.float64)
+    for step, rank in itertools.product(range(steps), range(size)):
+        batches = Batches(loss, data, y, batch_size, 2, NONE, Group(rank, size), is_channels_last=False)
+        for piece in batches.make(step, batches.rows(Order(len(data), loss.noise), step)):
+            found.append((piece.point.data, piece.point.noise, piece.point.t, piece.y))
+            total = total + loss(piece.point, piece.y) * piece.share / size
+    gradient = torch.autograd.grad(total, list(loss.parameters()))
+    return [torch.cat(values) for values in zip(*found, strict=True)], torch.cat([g.flatten() for g in gradient])
 
 
 class _Dropout(nn.Module):

@@ -533,6 +533,34 @@ MUTANTS = [
         "if y is None or self.is_within_classes:",
         (17, "transport_within_classes_leaves_noise_unbiased", None),
     ),
+    Mutant(
+        "processes that draw the same noise",
+        "training/batches.py",
+        "first = step * self.batch_size + paired.start",
+        "first = step * self.batch_size",
+        (21, "processes_train_as_one", "independent"),
+    ),
+    Mutant(
+        "a transport over all processes that pairs the stretch of each",
+        "training/batches.py",
+        "return range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)",
+        "return self.group.part(self.batch_size)",
+        (21, "processes_train_as_one", "global transport"),
+    ),
+    Mutant(
+        "a sample on the edge of two parts that both processes have",
+        "training/distributed.py",
+        "batch * (self.rank + 1) // self.size)",
+        "-(-batch * (self.rank + 1) // self.size))",
+        (21, "processes_train_as_one", "independent"),
+    ),
+    Mutant(
+        "parts of different size that count the same",
+        "training/batches.py",
+        "share = len(data) * self.group.size / self.batch_size",
+        "share = 1 / self.pieces",
+        (21, "processes_train_as_one", "independent"),
+    ),
 ]
 
 
