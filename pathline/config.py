@@ -68,7 +68,8 @@ class Config:
     prediction: str = "velocity"
     """What the network predicts: velocity, score, noise, data, v, edm:1; two heads as velocity,score."""
     coupling: str = "independent"
-    """Which noise goes with which data: independent, optimal-transport (within classes if there are any)."""
+    """Which noise goes with which data: independent, optimal-transport (within classes if there are any), and
+    optimal-transport:is_global=true, where several processes train, to pair the whole batch."""
     times: str = "uniform"
     """When along the path training looks: uniform, logit-normal."""
     weight: str = "unit"

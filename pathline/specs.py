@@ -38,6 +38,8 @@ def catalogue(family: type[T]) -> dict[str, Callable[..., T] | T]:
 def build(family: type[T], spec: str | dict[str, Any]) -> T:
     """The object that a spec names: `"name"`, `"name:argument"`, or `{"name": ..., "arguments": {...}}`.
 
+    Arguments are in their order, or named: `"optimal-transport:false,is_global=true"`.
+
     Raises:
         ValueError: If the family has no such name (the nearest is suggested), or the arguments do not fit.
     """
@@ -52,10 +54,35 @@ def build(family: type[T], spec: str | dict[str, Any]) -> T:
         return made
     make = cast("Callable[..., T]", made)
     try:
-        return make(*arguments) if isinstance(arguments, list) else make(**arguments)
+        return make(**arguments) if isinstance(arguments, dict) else _made(make, arguments)
     except TypeError as error:
         takes = ", ".join(inspect.signature(make).parameters)
         raise ValueError(f"{_words(family)} {name!r} takes ({takes}), got {arguments or 'nothing'}") from error
+
+
+def _made(make: Callable[..., T], words: list[Any]) -> T:
+    """What the values after a name make; a word `parameter=value` is one for that parameter."""
+    takes = inspect.signature(make)
+    named: dict[str, Any] = {}
+    rest = []
+    for word in words:
+        name, sign, value = str(word).partition("=")
+        if sign and name in takes.parameters:
+            named[name] = _value(value)
+        else:
+            rest.append(word)
+    bound = takes.bind(*rest, **named)
+    for name, value in bound.arguments.items():
+        if isinstance(takes.parameters[name].default, bool):
+            bound.arguments[name] = _truth(name, value)
+    return make(*bound.args, **bound.kwargs)
+
+
+def _truth(name: str, value: int | float | str) -> bool:
+    known = {"1": True, "true": True, "0": False, "false": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return known[str(value).lower()]
 
 
 def spec_of(family: type[T], value: T) -> dict[str, Any]:
