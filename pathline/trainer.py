@@ -76,7 +76,8 @@ class Trainer:
         return sum(p.numel() for p in self.loss.parameters())
 
     def begin(self) -> None:
-        """Write the checkpoint of step 0, of which nothing is known yet."""
+        """Begin at step 0, and write its checkpoint. Torch's own random states follow from the seed of the run."""
+        torch.manual_seed(self.config.seed + self.group.rank)
         if self.group.is_first:
             self.run.forget_after(0)
         self.save()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
+
+AT_ONCE = 1.0  # seconds; `timeout` and others tell a process and its whole group, which is the same wish twice
 
 
 class Interruption:
@@ -14,6 +17,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number = 0
+        self._since = 0.0
 
     def __enter__(self) -> Interruption:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -27,5 +31,8 @@ class Interruption:
         return self.number != 0
 
     def _note(self, number: int, frame: object) -> None:
-        self.number = number
-        self.__exit__()
+        if not self:
+            self.number, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > AT_ONCE:
+            self.__exit__()
+            signal.raise_signal(number)
