@@ -149,11 +149,19 @@ class CachedSource(Source):
 
 
 def cache_folder() -> Path:
-    """Where what was read is kept."""
+    """Where what was read is kept.
+
+    Raises:
+        ValueError: If nothing says where.
+    """
     if os.environ.get("PATHLINE_CACHE"):
         return Path(os.environ["PATHLINE_CACHE"])
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "pathline"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "pathline"
+    try:
+        return Path.home() / ".cache" / "pathline"
+    except RuntimeError:
+        raise ValueError("there is no home folder to keep what is read in; name a folder in PATHLINE_CACHE") from None
 
 
 def free_bytes() -> int:

@@ -25,7 +25,7 @@ from pathline.data.cache import About, Block
 from pathline.data.classes import MOST, Classes, more, number
 from pathline.specs import did_you_mean
 
-CHUNK = 1 << 22  # bytes that are read at once
+CHUNK = 1 << 20  # bytes that are read at once: what is made of them stays near a core
 LONGEST = 1 << 22  # bytes of a line, or of the lines of a row
 BLANKS = np.array([chr(byte).isspace() for byte in range(256)])
 LOOK, WIDE = 10, 10_000  # the lines, and the letters of each, that settle what separates the cells

@@ -300,3 +300,19 @@ def test_what_was_read_of_a_mapped_file_does_not_stay_in_memory(tmp_path, monkey
             rows[index]
             most = max(most, resident())
     assert most - before < 1 << 26
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"PATHLINE_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"PATHLINE_CACHE": "", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/pathline"),
+        ({"HOME": "/c"}, "/c/.cache/pathline"),
+    ],
+)
+def test_the_cache_is_where_it_is_named(monkeypatch, given, place):
+    for name in ("PATHLINE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert cache.cache_folder() == Path(place)

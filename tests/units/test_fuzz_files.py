@@ -19,7 +19,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
 COUNT = int(os.environ.get("PATHLINE_FUZZ", "200"))
 EXTRA = 256  # MB
@@ -181,7 +180,6 @@ def fuzz(count: int, seed: int) -> dict[str, object]:
     return told | {"extra": extra, "left": [path.name for path in folder.glob("ran*")]}
 
 
-@pytest.mark.fast
 def test_damaged_files_are_read_or_refused_and_no_more(tmp_path):
     command = [sys.executable, Path(__file__).resolve(), str(COUNT), "0"]
     environment = os.environ | {"PATHLINE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
