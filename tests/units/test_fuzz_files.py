@@ -19,7 +19,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-
 COUNT = int(os.environ.get("PATHLINE_FUZZ", "200"))
 EXTRA = 256  # MB
 SLOW = 5  # seconds
