@@ -121,7 +121,7 @@ class Run:
         if not path.is_file():
             raise ValueError(f"{folder} is no run folder: it has no config.json; train one with pathline train")
         try:
-            values = json.loads(path.read_bytes())
+            values = json.loads(path.read_text(encoding="utf-8"))
             about = values.pop("samples")
             units = _units(about["normalisation"])
             of_numbers = _units(about["normalisation_of_numbers"]) if about.get("numbers") else None

@@ -84,9 +84,9 @@ def contents(module: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> C
 def write(run: Path, step: int, found: Contents, circumstances: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
     """Write a checkpoint from its contents, what made it, and plain values to keep; return its folder."""
     folder = folder_of(run, step)
-    made_by = {"step": step, "pathline": version("pathline"), **circumstances}
     temporary = folder.with_name(f".{folder.name}.new")
     with _named(folder, found):
+        made_by = {"step": step, "pathline": version("pathline"), **circumstances}
         if not folder.parent.is_dir():
             folder.parent.mkdir(parents=True)
             _fsync(run)
@@ -212,7 +212,7 @@ def load(run: Path, step: int) -> Checkpoint:
             f"{error.filename or folder} cannot be read: {error.strerror}; {_way_out(run, step)}"
         ) from None
     try:
-        manifest = json.loads(written)
+        manifest = json.loads(written.decode())
         own = manifest.pop("sha256")
         is_whole = _manifest(manifest) == written and manifest["step"] == step and bool(own)
         entries = dict(manifest["files"])
@@ -223,7 +223,7 @@ def load(run: Path, step: int) -> Checkpoint:
         raise ValueError(f"{folder / wrong[0]} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
     try:
         tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
-        state = json.loads(data["state.json"])
+        state = json.loads(data["state.json"].decode())
         counts = {name: int(state.get(name, 0)) for name in ("ema_updates", "skipped")}
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder} was not written by pathline: {error}; {_way_out(run, step)}") from error
