@@ -1,5 +1,5 @@
 # pathline: `make demo` from noise to digits, `make test` the laws and everything else that must hold
-.PHONY: demo test check lint test-slow gallery format clean
+.PHONY: demo test check lint test-slow torture gallery format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +26,9 @@ format: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+torture: .venv/installed-dev
+	PATHLINE_TORTURE=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/torture
 
 gallery: .venv/installed
 	for script in examples/*.py; do $(ONE_THREAD) $(BIN)/python $$script || exit 1; done

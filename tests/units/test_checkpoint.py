@@ -1,8 +1,10 @@
 """Checkpoints: going on is as never having stopped, and nothing damaged is ever read."""
 
+import io
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -186,24 +188,130 @@ def tree(folder):
     }
 
 
-@pytest.mark.parametrize("failing", [1, 3, 5])
-def test_a_save_that_fails_leaves_all_as_it_was(run, monkeypatch, failing):
-    before, calls, real = tree(run), [], os.fsync
+class Dead(BaseException):
+    """The process is killed: no call of it is ever made again."""
 
-    def fsync(descriptor):
-        calls.append(descriptor)
-        if len(calls) == failing:
-            raise OSError(28, "No space left on device")
-        real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    for step in (2, 3):
-        calls.clear()
-        with pytest.raises(OSError, match="No space left"):
-            save(run, step, kit(seed=1))
-        assert tree(run) == before
-    monkeypatch.undo()
-    assert checkpoint.load(run, 2).step == 2
+class Disk:
+    """A disk that fails at one call, from one on, or whose user is killed there; tests/torture does so in earnest."""
+
+    CALLS = ("mkdir", "fsync", "rename", "unlink", "rmdir")
+
+    def __init__(self, patch, failing, error, is_for_good):
+        self.count, self.failing, self.error, self.is_for_good = 0, failing, error, is_for_good
+        for name in self.CALLS:
+            patch.setattr(os, name, self.made(getattr(os, name)))
+        real = Path.open
+        patch.setattr(
+            Path, "open", lambda path, mode="r", **more: self.opened(path) if mode == "wb" else real(path, mode, **more)
+        )
+
+    def made(self, real):
+        def call(*arguments, **keywords):
+            self.tick()
+            return real(*arguments, **keywords)
+
+        return call
+
+    def tick(self):
+        self.count += 1
+        if self.count == self.failing or (self.is_for_good and self.count > self.failing > 0):
+            raise self.error
+
+    def opened(self, path):
+        disk = self
+
+        class File(io.FileIO):
+            def write(self, data):
+                super().write(data[: len(data) // 2])
+                disk.tick()
+                return super().write(data[len(data) // 2 :])
+
+        return File(path, "w")
+
+
+def full():
+    return OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("step", [2, 3, 4], ids=["the same step", "a damaged step", "a new step"])
+@pytest.mark.parametrize(
+    ("error", "is_for_good"), [(full(), False), (full(), True), (Dead(), True)], ids=["once", "for good", "killed"]
+)
+def test_a_save_that_fails_anywhere_leaves_all_old_or_all_new(written, tmp_path, error, is_for_good, step):
+    other = kit(seed=1)
+
+    def saved(run, failing):
+        shutil.copytree(written, run)
+        save(run, 1, kit(seed=2))
+        save(run, 3, kit(seed=3))
+        (checkpoint.folder_of(run, 3) / "state.json").write_bytes(b"")
+        before = tree(run)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, failing, error, is_for_good)
+            try:
+                save(run, step, other)
+                checkpoint.prune(run, 2, step)
+                return disk.count, before, None
+            except (OSError, Dead) as found:
+                return disk.count, before, found
+
+    calls, _, found = saved(tmp_path / "0", 0)
+    assert found is None and calls >= 14
+    new = {name: (checkpoint.folder_of(tmp_path / "0", step) / name).read_bytes() for name in FILES[:4]}
+    for failing in range(1, calls + 1):
+        run = tmp_path / str(failing)
+        _, before, found = saved(run, failing)
+        whole = {}
+        for other_step in checkpoint.steps_of(run):
+            with suppress(ValueError):
+                checkpoint.load(run, other_step)
+                folder = checkpoint.folder_of(run, other_step)
+                whole[other_step] = {name: (folder / name).read_bytes() for name in FILES[:4]}
+        old = {name: before[f"checkpoints/step-00000002/{name}"] for name in FILES[:4]}
+        if step == 2:  # two renames are not one: a kill between them leaves the checkpoint before
+            assert whole.get(2, old) in (old, new) and whole
+        else:
+            assert whole.get(step, new) == new and whole.get(2, old) == old
+            assert max(whole) >= 2
+        if found is not None and "cannot write" in str(found) and not is_for_good and whole.get(step) != new:
+            assert tree(run) == before
+        save(run, 5, kit())  # what is left is in nobody's way
+        assert checkpoint.load(run, 5) and not list((run / "checkpoints").glob(".*"))
+
+
+def test_what_somebody_put_into_a_damaged_checkpoint_stays(run):
+    folder = checkpoint.folder_of(run, 2)
+    (folder / "note.txt").write_text("mine")
+    (folder / "model.safetensors").write_bytes(b"")
+    save(run, 2, kit())
+    assert checkpoint.load(run, 2).step == 2 and (folder / "note.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_as_a_damaged_one(run, monkeypatch, name):
+    save(run, 1, kit())
+    bad, real = checkpoint.folder_of(run, 2) / name, Path.read_bytes
+
+    def read_bytes(path):
+        if path == bad:
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert "cannot be read: Input/output error" in refused(run, name)
+    with pytest.warns(UserWarning, match="cannot be read: .*; an earlier checkpoint is used instead"):
+        assert checkpoint.newest(run).step == 1
+
+
+def test_the_oldest_are_removed_and_damaged_later_ones_count_for_nothing(tmp_path):
+    for step in (1, 2, 3, 7):
+        save(tmp_path, step, kit())
+    (checkpoint.folder_of(tmp_path, 7) / "state.json").write_bytes(b"")
+    checkpoint.prune(tmp_path, 1, 3)
+    assert checkpoint.steps_of(tmp_path) == [3, 7] and checkpoint.load(tmp_path, 3).step == 3
+    checkpoint.prune(tmp_path, 5, 3)
+    assert checkpoint.steps_of(tmp_path) == [3, 7]
 
 
 def test_every_file_and_the_folder_reach_the_disk(tmp_path, monkeypatch):

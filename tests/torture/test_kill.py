@@ -1,0 +1,107 @@
+"""kill -9 at any moment: every checkpoint that can be seen is whole, and the run ends as one in one go, to the bit."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pathline.training import checkpoint
+
+STEPS = 40
+OF_THE_CLOCK = {"seconds", "samples_per_second", "memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Of a run that saves after every step."""
+    path = tmp_path_factory.mktemp("data") / "points.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(60, 2)))
+    settings = "--batch-size 16 --width 8 --depth 1 --log-every 1 --evaluate-every 5 --checkpoint-every 1 --keep 2"
+    return ["vectors", "--data", str(path), "--steps", str(STEPS), "--precision", "float32", *settings.split()]
+
+
+def end_of(run):
+    """The last checkpoint of a finished run, and its log but for what a clock or the system says."""
+    folder = checkpoint.folder_of(run, STEPS)
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    log = [{key: value for key, value in line.items() if key not in OF_THE_CLOCK} for line in lines]
+    return {name: (folder / name).read_bytes() for name in checkpoint.FILES}, log
+
+
+def whole_steps(run):
+    """The steps of all checkpoints that can be seen; each must be whole."""
+    return [checkpoint.load(run, step).step for step in checkpoint.steps_of(run)]
+
+
+def again(run, flags):
+    """How to go on with what a kill left."""
+    return ["train", "--resume", run] if (run / "config.json").exists() else ["train", *flags, "--out", run]
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_in_one_go(zygote, flags, tmp_path, often, figure):
+    assert zygote.command("train", *flags, "--out", tmp_path / "first")["code"] == 0  # the cache of data is there now
+    done = zygote.command("train", *flags, "--out", tmp_path / "whole")
+    assert done["code"] == 0
+    truth = end_of(tmp_path / "whole")
+    assert end_of(tmp_path / "first") == truth and len(truth[1]) == STEPS + STEPS // 5
+    count, chance = often(2, 200), random.Random(1)
+    seconds = [done["seconds"] * (k + chance.random()) / count for k in range(count)]
+    found = {"before the first checkpoint": 0, "in training": 0, "after the last": 0}
+    for k in range(count):
+        run, has_begun = tmp_path / str(k), False
+        for delay in (seconds[k], chance.choice(seconds)):
+            code = zygote.command(*again(run, flags), kill_after=delay)["code"]
+            assert code in (-signal.SIGKILL, 0), zygote.errors.read_text()
+            steps = whole_steps(run)
+            assert steps or not has_begun, "no checkpoint is left"
+            has_begun = bool(steps)
+            where = 2 if code == 0 or steps[-1:] == [STEPS] else 1 if steps else 0
+            found[list(found)[where]] += 1
+        assert zygote.command(*again(run, flags))["code"] == 0, zygote.errors.read_text()
+        assert end_of(run) == truth, f"killed after {seconds[k]} s"
+        shutil.rmtree(run)
+    assert found["in training"] >= count // 4
+    told = ", ".join(f"{number} {name}" for name, number in found.items())
+    figure("kill -9 of a run that saves after every step, and of its resumption", f"{count} runs, 2 kills each",
+           f"0 corrupt, {count} of {count} equal to the bit ({told})")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_real_command_is_killed(flags, tmp_path, often, figure):
+    count, chance = often(3, 20), random.Random(2)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pathline", "train"]
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [*command, *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def finish(process):
+        _, told = process.communicate()
+        assert process.returncode == 0, told.decode()
+
+    began = time.monotonic()
+    finish(start(*flags, "--out", tmp_path / "whole"))
+    seconds, truth = time.monotonic() - began, end_of(tmp_path / "whole")
+    kept = {"before the first checkpoint": 0, "later": 0}
+    for k in range(count):
+        run = tmp_path / str(k)
+        process = start(*flags, "--out", run)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(seconds * (0.5 + 0.45 * (k + chance.random()) / count))  # half of it is spent on imports
+        process.kill()
+        process.communicate()
+        kept["later" if whole_steps(run) else "before the first checkpoint"] += 1
+        finish(start(*again(run, flags)[1:]))
+        assert end_of(run) == truth
+        shutil.rmtree(run)
+    told = ", ".join(f"{number} {name}" for name, number in kept.items())
+    figure("kill -9 of the real command", f"{count} runs", f"0 corrupt, {count} of {count} equal to the bit ({told})")
