@@ -105,3 +105,30 @@ def test_the_real_command_is_killed(flags, tmp_path, often, figure):
         shutil.rmtree(run)
     told = ", ".join(f"{number} {name}" for name, number in kept.items())
     figure("kill -9 of the real command", f"{count} runs", f"0 corrupt, {count} of {count} equal to the bit ({told})")
+
+
+def test_a_run_on_a_disk_that_runs_full_goes_on_where_there_is_room(zygote, flags, tmp_path, often, figure):
+    assert zygote.command("train", *flags, "--out", tmp_path / "whole")["code"] == 0
+    truth, disk, found = end_of(tmp_path / "whole"), tmp_path / "disk", []
+    disk.mkdir()
+    for kilobytes in range(300, 348, often(48, 4)):
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", disk]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("a small disk may not be mounted")
+        try:
+            full = [*flags, "--keep", "99", "--out", disk / "run"]
+            assert zygote.command("train", *full)["code"] == 2
+            told = zygote.errors.read_text()
+            assert f"{disk}/run/" in told and "No space left on device" in told and "Traceback" not in told
+            found.append(whole_steps(disk / "run")[-1])
+            assert 0 < found[-1] < STEPS
+            assert not list((disk / "run" / "checkpoints").glob(".*"))
+            shutil.copytree(disk / "run", tmp_path / "moved")
+        finally:
+            subprocess.run(["umount", disk], check=True)
+        assert zygote.command("train", "--resume", tmp_path / "moved")["code"] == 0, zygote.errors.read_text()
+        assert end_of(tmp_path / "moved") == truth
+        shutil.rmtree(tmp_path / "moved")
+    steps, count = f"{min(found)} to {max(found)}", len(found)
+    case = "a disk that runs full in training (tmpfs), then more room"
+    figure(case, f"{count} sizes", f"stopped after steps {steps}, exit code 2; {count} of {count} equal to the bit")

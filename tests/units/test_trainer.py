@@ -350,6 +350,30 @@ def test_a_last_update_that_is_left_out_ends_a_resumed_run_as_one_in_one_go(tmp_
     assert [done.step for done in again.steps()] == [steps] and again.skipped == whole.skipped == 2
 
 
+# ---- the log
+
+
+@pytest.mark.fast
+def test_a_line_that_is_being_written_is_not_read_yet(tmp_path):
+    made = trained(tmp_path / "run", steps=4)
+    lines = made.run.metrics()
+    with (made.run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')
+    assert made.run.metrics() == lines and len(lines) == 5
+    made.run.forget_after(3)
+    assert [line["step"] for line in made.run.metrics()] == [1, 2, 3]
+    assert (made.run.folder / "metrics.jsonl").read_text().endswith("}\n")
+
+
+@pytest.mark.fast
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_with_the_file_that_did_not_fit(tmp_path):
+    made = trainer(tmp_path / "run", steps=4)
+    (made.run.folder / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics.jsonl'"):
+        made.run.log(step=1)
+
+
 # ---- batches
 
 
@@ -408,6 +432,7 @@ def test_the_learning_rate_rises_and_stays():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_stays_as_it_is_over_10_000_steps(tmp_path):
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
