@@ -138,7 +138,14 @@ class Noise:
             start = self.first * size + int(block.storage_offset())
             high, low = (replace(self, first=first).words(block.shape, draw) for first in (start, start + size))
             torch.bitwise_xor(high << 31, low, out=block)
-        return torch.from_numpy(np.argsort(keys.numpy()))
+        order = np.empty(size, np.int32 if size < 2**31 else np.int64)
+        parts, place, values = 1 + (size >> 22), 0, keys.numpy()
+        for part in range(parts):  # one range of keys after another, as to sort all at once takes twice the memory
+            ends = [(end << 63) // parts for end in (part, part + 1)]
+            mine = np.flatnonzero((values >= ends[0]) & (values <= ends[1] - 1))
+            order[place : place + len(mine)] = mine[np.argsort(values[mine])]
+            place += len(mine)
+        return torch.from_numpy(order)
 
     def _drawn(
         self,

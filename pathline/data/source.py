@@ -243,8 +243,7 @@ class Samples:
         Raises:
             ValueError: If either part would be empty.
         """
-        small = torch.int32 if len(self) < 2**31 else torch.int64  # half the memory, for tens of millions
-        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self)).to(small)
+        order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
         held = _held_out(order, self.y if self.classes else None, share)
         held = held if held.any() else _held_out(order, None, share)
         if held.all() or not held.any():
@@ -252,6 +251,7 @@ class Samples:
                 f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples"
             )
         whole = replace(self, fingerprint=self.digest)
+        small = order.dtype  # of 4 bytes, for up to two billion samples
         del order
         training, rest = (whole.take(part.nonzero()[:, 0].to(small)) for part in (~held, held))
         units, of_numbers = training.units, training.units_of_numbers
@@ -265,10 +265,15 @@ def _held_out(order: Tensor, y: Tensor | None, share: float) -> Tensor:
     if y is None:
         held[order[: round(share * len(order))]] = True
         return held
-    labels = y.numpy().astype(np.min_scalar_type(int(y.max())))[order.numpy()]
-    by_class = torch.from_numpy(np.argsort(labels, kind="stable"))
-    for mine in torch.split(by_class, torch.bincount(y).tolist()):
-        held[order[mine[: round(share * len(mine))]]] = True
+    counts = torch.bincount(y).numpy()
+    quota, seen = np.round(share * counts), np.zeros_like(counts)
+    for block in torch.split(order, BLOCK >> 3):
+        labels = y[block].numpy().astype(np.min_scalar_type(len(counts)))
+        by_class = np.argsort(labels, kind="stable")
+        labels, here = labels[by_class], np.bincount(labels, minlength=len(counts))
+        rank = np.arange(len(labels)) - (here.cumsum() - here - seen)[labels]
+        held[block[by_class]] = torch.from_numpy(rank < quota[labels])
+        seen += here
     return held
 
 

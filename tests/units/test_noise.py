@@ -103,7 +103,7 @@ def test_noise_in_bfloat16_is_that_of_float32_rounded():
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_a_permutation_holds_each_once(size):
-    assert torch.equal(Noise(4).permutation(size, 3).sort().values, torch.arange(size))
+    assert torch.equal(Noise(4).permutation(size, 3).long().sort().values, torch.arange(size))
 
 
 def test_permutations_differ_by_draw_and_are_even():
@@ -140,3 +140,10 @@ def test_a_fresh_seed_is_settled_by_torch():
         first, second = fresh_seed(), fresh_seed()
         torch.manual_seed(3)
         assert fresh_seed() == first != second
+
+
+def test_an_order_of_millions_is_that_of_its_keys():
+    size = (1 << 22) + 5  # sorted in two parts
+    high, low = Noise(7).words((2, size))
+    keys = (high << 31) ^ low
+    assert (keys[Noise(7).permutation(size)].diff() > 0).all()

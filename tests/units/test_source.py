@@ -5,6 +5,8 @@ import torch
 
 import pathline as pl
 from pathline.data.digits import DigitsSource
+from pathline.data.source import BLOCK, SPLIT_STREAM
+from pathline.noise import Noise
 
 pytestmark = pytest.mark.fast
 
@@ -131,3 +133,16 @@ def test_classes_of_one_or_two_samples_are_split_too(y):
     whole = pl.Samples(torch.arange(20.0)[:, None], y, tuple(map(str, range(20))), None, "", "", "")
     training, held = whole.split(0.2)
     assert len(held.x) == 4 and torch.equal(torch.cat((training.x, held.x)).sort(0).values, whole.x)
+
+
+def test_a_split_takes_the_first_of_each_class_in_a_random_order(monkeypatch):
+    y = torch.randint(40, (5000,), generator=torch.Generator().manual_seed(0))
+    whole = pl.Samples(torch.arange(5000.0)[:, None], y, tuple(map(str, range(40))), None, "", "", "")
+    order = Noise(3, stream=SPLIT_STREAM).permutation(5000).tolist()
+    wanted = set()
+    for label in range(40):
+        mine = [k for k in order if y[k] == label]
+        wanted |= set(mine[: round(0.2 * len(mine))])
+    for size in (BLOCK, 8 * 700):  # all at once, and block by block
+        monkeypatch.setattr("pathline.data.source.BLOCK", size)
+        assert set(whole.split(0.2, 3)[1].x[:, 0].long().tolist()) == wanted
