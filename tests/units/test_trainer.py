@@ -189,7 +189,8 @@ def test_what_is_not_as_it_was_is_told(tmp_path):
 
 
 @pytest.mark.fast
-def test_a_checkpoint_is_written_when_it_is_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("every", "steps"), [(1000, [4, 7, 10, 12]), (5, [4, 5, 8, 10, 12])])
+def test_a_checkpoint_is_written_when_it_is_time(tmp_path, monkeypatch, every, steps):
     clock = SimpleNamespace(now=0.0)
 
     def monotonic():
@@ -197,10 +198,10 @@ def test_a_checkpoint_is_written_when_it_is_time(tmp_path, monkeypatch):
         return clock.now
 
     monkeypatch.setattr("pathline.trainer.time", SimpleNamespace(monotonic=monotonic))
-    made = trainer(tmp_path / "run", steps=12, checkpoint_seconds=25.0, keep=99)
+    made = trainer(tmp_path / "run", steps=12, checkpoint_every=every, checkpoint_seconds=25.0, keep=99)
     for _ in made.steps():
         clock.now += 10.0
-    assert checkpoint.steps_of(made.run.folder) == [4, 7, 10, 12]  # the first after 25, 55 and 85 seconds
+    assert checkpoint.steps_of(made.run.folder) == steps  # the first more than 25 seconds after the one before
 
 
 @pytest.mark.fast
