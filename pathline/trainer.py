@@ -199,8 +199,7 @@ class Trainer:
     def _lacks_a_validation(self) -> bool:
         """Whether the log has no held-out loss of the step gone on from, though it should: for all processes alike."""
         has_it = any(line.get("step") == self.step and "held_out_loss" in line for line in self.run.metrics())
-        self.group.wait()
-        return self.step > 0 and self._is_to_validate() and not has_it
+        return bool(self.group.of_first(int(self.step > 0 and self._is_to_validate() and not has_it)))
 
     def record(self, **values: Any) -> None:
         """Add a line to the log of the run."""
