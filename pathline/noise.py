@@ -24,6 +24,7 @@ from torch import Tensor
 Words: TypeAlias = Any  # an integer array of NumPy, or a tensor: the same operators, the same bits
 
 WORD = 0xFFFFFFFF
+PARTS = 32  # of an order of millions, by the first bits of their keys
 BLOCK = 1 << 14  # counters ciphered at once: their columns of int64 stay in a core's cache
 
 
@@ -133,16 +134,19 @@ class Noise:
 
     def permutation(self, size: int, draw: int = 0) -> Tensor:
         """A random order of `size` things."""
+        small = np.int32 if size < 2**31 else np.int64
         keys = torch.empty(size, dtype=torch.int64)  # 63 bits: ties are rarer than 1 in 1e6 for a million things
         for block in torch.split(keys, 64 * BLOCK):
             start = self.first * size + int(block.storage_offset())
             high, low = (replace(self, first=first).words(block.shape, draw) for first in (start, start + size))
             torch.bitwise_xor(high << 31, low, out=block)
-        order = np.empty(size, np.int32 if size < 2**31 else np.int64)
-        parts, place, values = 1 + (size >> 22), 0, keys.numpy()
-        for part in range(parts):  # one range of keys after another, as to sort all at once takes twice the memory
-            ends = [(end << 63) // parts for end in (part, part + 1)]
-            mine = np.flatnonzero((values >= ends[0]) & (values <= ends[1] - 1))
+        if size < PARTS << 15:
+            return torch.from_numpy(np.argsort(keys.numpy()).astype(small))
+        order, place = np.empty(size, small), 0
+        values = keys.numpy()
+        parts = np.concatenate([(block >> 58).astype(np.uint8) for block in np.array_split(values, PARTS)])
+        for part in range(PARTS):  # one range of keys after another, as to sort all at once takes twice the memory
+            mine = np.flatnonzero(parts == part)
             order[place : place + len(mine)] = mine[np.argsort(values[mine])]
             place += len(mine)
         return torch.from_numpy(order)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-HELD = 1 << 26  # bytes of the file that may be in memory before they are let go
+HELD = 1 << 24  # bytes of the file that may be in memory before they are let go
 DENSE = 4  # rows from the first to the last, over those asked for, up to which all of them are read
 
 

@@ -228,7 +228,11 @@ class Samples:
     def take(self, index: Tensor | slice) -> Samples:
         """Some of the samples; those of a mapped file stay in it."""
         x = self.x.take(index) if isinstance(self.x, Rows) else self.x[index]
-        return replace(self, x=x, y=None if self.y is None else self.y[index])
+        if self.y is None:
+            return replace(self, x=x)
+        if isinstance(index, Tensor) and index.dtype == torch.int32:  # brackets would make it int64 first
+            return replace(self, x=x, y=self.y.index_select(0, index))
+        return replace(self, x=x, y=self.y[index])
 
     def first(self, count: int) -> tuple[Tensor, Tensor | None]:
         """The first samples and their conditions, in memory."""
