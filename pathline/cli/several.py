@@ -23,10 +23,10 @@ def said_once() -> Iterator[None]:
             warnings.showwarning = lambda *_: None
         try:
             yield
-        except Exception as error:
-            if is_first_to_tell() or not isinstance(error, ValueError | OSError):  # a bug shows where it is
-                raise
-            raise SystemExit(2) from None
+        except (Exception, KeyboardInterrupt) as error:
+            if is_first_to_tell() or not isinstance(error, ValueError | OSError | KeyboardInterrupt):
+                raise  # a bug shows where it is, in every process
+            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
 
 
 @contextmanager
