@@ -74,37 +74,28 @@ def test_a_run_that_is_killed_twice_ends_as_one_in_one_go(zygote, flags, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_real_command_is_killed(flags, tmp_path, often, figure):
+def test_the_real_command_is_killed(zygote, flags, tmp_path, often, figure):
     count, chance = often(3, 20), random.Random(2)
+    assert zygote.command("train", *flags, "--out", tmp_path / "whole")["code"] == 0
+    truth, steps = end_of(tmp_path / "whole"), []
+    command = [sys.executable, "-m", "pathline", "train", *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pathline", "train"]
-
-    def start(*arguments):
-        return subprocess.Popen(
-            [*command, *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-
-    def finish(process):
-        _, told = process.communicate()
-        assert process.returncode == 0, told.decode()
-
-    began = time.monotonic()
-    finish(start(*flags, "--out", tmp_path / "whole"))
-    seconds, truth = time.monotonic() - began, end_of(tmp_path / "whole")
-    kept = {"before the first checkpoint": 0, "later": 0}
     for k in range(count):
-        run = tmp_path / str(k)
-        process = start(*flags, "--out", run)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(seconds * (0.5 + 0.45 * (k + chance.random()) / count))  # half of it is spent on imports
+        run, last = tmp_path / str(k), k * STEPS // count
+        process = subprocess.Popen([*command, "--out", str(run)], env=environment, stdout=subprocess.DEVNULL)
+        while not (checkpoint.folder_of(run, last)).exists():  # then a moment more, shorter than a step or longer
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(0.03 * chance.random())
         process.kill()
-        process.communicate()
-        kept["later" if whole_steps(run) else "before the first checkpoint"] += 1
-        finish(start(*again(run, flags)[1:]))
+        process.wait()
+        steps.append(whole_steps(run)[-1])
+        assert last <= steps[-1]
+        assert zygote.command(*again(run, flags))["code"] == 0, zygote.errors.read_text()
         assert end_of(run) == truth
         shutil.rmtree(run)
-    told = ", ".join(f"{number} {name}" for name, number in kept.items())
-    figure("kill -9 of the real command", f"{count} runs", f"0 corrupt, {count} of {count} equal to the bit ({told})")
+    figure("kill -9 of the real command", f"{count} runs", f"0 corrupt, {count} of {count} equal to the bit; the last "
+           f"checkpoints of {len({*steps})} different steps, {min(steps)} to {max(steps)}")  # fmt: skip
 
 
 def test_a_run_on_a_disk_that_runs_full_goes_on_where_there_is_room(zygote, flags, tmp_path, often, figure):
