@@ -70,7 +70,7 @@ class Mapped:
         return len(self.shape)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """Some of the rows, in memory.
+        """Some of the rows, in memory, by a slice or by numbers from 0 to the last row, which are not looked at again.
 
         Raises:
             ValueError: If the file was cut short since it was opened.

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pathline.data.mapped import Mapped
@@ -30,9 +31,12 @@ BLOCK = 1 << 24  # bytes that are read at once, where all would be too many
 class Rows:
     """Rows of an array that may be larger than memory, read when they are asked for.
 
+    They are asked for by a slice, by whole numbers (a tensor or an array of NumPy of one dimension; -1 is the last row)
+    or by a mask with an entry for each row, as those of a tensor are.
+
     Args:
         x: Of shape `(rows, *shape)`, in memory or in a mapped file.
-        index: Which of its rows these are, and in which order; all of them unless given.
+        index: Which of its rows these are, from 0, and in which order; all of them unless given.
         change: What is done to rows as they are read, a batch of them at a time, row by row.
         memo: How the names of files begin that keep what was learned of the rows; nothing is kept unless given.
     """
@@ -59,20 +63,50 @@ class Rows:
         """The number of dimensions, the rows' own included."""
         return self.x.ndim
 
-    def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """Some of the rows, in memory."""
+    def __getitem__(self, index: Tensor | NDArray[Any] | slice) -> Tensor:
+        """Some of the rows, in memory.
+
+        Raises:
+            IndexError: If one is beyond the end, or the index is neither numbers nor a mask.
+        """
+        index = self._settled(index)
         found = self.x[index if self.index is None else self.index[index]]
         if self.change is not None:
             return self.change(found)
         return found.clone() if isinstance(self.x, Tensor) else found
 
-    def take(self, index: Tensor | slice) -> Rows:
-        """Some of the rows, still unread."""
+    def take(self, index: Tensor | NDArray[Any] | slice) -> Rows:
+        """Some of the rows, still unread.
+
+        Raises:
+            IndexError: If one is beyond the end, or the index is neither numbers nor a mask.
+        """
+        index = self._settled(index)
         if self.index is not None:
             index = self.index[index]
         elif isinstance(index, slice):
             index = torch.arange(len(self))[index]
         return Rows(self.x, index, self.change, self.memo)
+
+    def _settled(self, index: Tensor | NDArray[Any] | slice) -> Tensor | slice:
+        """The same rows by numbers from 0, or as a slice."""
+        if isinstance(index, slice):
+            return index
+        rows, count = torch.as_tensor(index), len(self)
+        if rows.dtype == torch.bool and rows.shape == (count,):
+            return rows.nonzero()[:, 0]
+        if rows.ndim != 1 or rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex():
+            raise IndexError(
+                f"rows must be a slice, whole numbers of one dimension, or a mask of shape ({count},), got "
+                f"{rows.dtype} of shape {tuple(rows.shape)}"
+            )
+        rows = rows if rows.dtype in (torch.int32, torch.int64) else rows.long()
+        if not len(rows):
+            return rows
+        least, most = map(int, torch.aminmax(rows))
+        if least < -count or most >= count:
+            raise IndexError(f"rows must be from {-count} to {count - 1}, got {least if least < -count else most}")
+        return torch.where(rows < 0, rows + count, rows) if least < 0 else rows
 
 
 Array: TypeAlias = Tensor | Rows

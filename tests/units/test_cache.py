@@ -232,6 +232,26 @@ def test_rows_of_a_file_are_those_of_the_array(tmp_path, place, unbounded, dtype
     assert bool(list(place.glob("*/x.bin"))) == (order == "F")  # what can be mapped is not copied
 
 
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_rows_are_asked_for_as_those_of_a_tensor(tmp_path, is_mapped):
+    x, path = torch.arange(600.0).reshape(200, 3), tmp_path / "x.bin"
+    np.concatenate((x.numpy().ravel(), np.full(300, -1, "float32"))).tofile(path)  # what follows is no row
+    whole = Rows(Mapped(path, "float32", (200, 3)) if is_mapped else x)
+    mask = x[:, 0] % 7 == 0
+    for rows, truth in ((whole, x), (whole.take(torch.arange(199, -1, -1)), x.flip(0))):
+        for index in (torch.tensor([-1, 3, -200, 3]), mask, torch.zeros(200, dtype=torch.bool), torch.tensor([5, 6])):
+            for given in (index, index.numpy(), index if index.dtype == torch.bool else index.int()):
+                assert torch.equal(rows[given], truth[index]) and torch.equal(rows.take(given)[:], truth[index])
+                assert len(rows.take(given)) == len(truth[index])
+        for index in ([200], [-201], [0, 3 * 10**9]):
+            for ask in (rows.__getitem__, rows.take):
+                with pytest.raises(IndexError, match=f"rows must be from -200 to 199, got {index[-1]}"):
+                    ask(torch.tensor(index))
+        for index in (mask[:-1], torch.tensor(3), torch.ones(2, 2, dtype=torch.long), torch.zeros(3)):
+            with pytest.raises(IndexError, match=r"or a mask of shape \(200,\), got"):
+                rows[index]
+
+
 def test_arrays_of_an_npz_that_is_not_packed_are_mapped_in_it(tmp_path, place, unbounded):
     x = np.arange(600.0).reshape(200, 3)
     y = np.arange(200) % 3
