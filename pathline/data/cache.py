@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from pathline.data.mapped import Mapped, wide
 from pathline.data.source import BLOCK, Array, Normalisation, Rows, Samples, Source
 
-VERSION = 2  # of what is written, so that another pathline's files are not read
+VERSION = 3  # of what is written, so that another pathline's files are not read
 IN_MEMORY = 1 << 26  # bytes: what is smaller is read whole
 ABANDONED = 3600  # seconds after which what nobody has written to is a dead process's
 HEX = "[0-9a-f]" * 24  # a key, as a pattern
@@ -78,6 +79,8 @@ class About:
     normalisation: Normalisation | None = None
     relabel: tuple[int, ...] = ()
     """The index of each class that was handed over, among `classes`: names are known in their order only at the end."""
+    left_out: str = ""
+    """What each start warns of: the bad samples that were left out."""
 
 
 class CachedSource(Source):
@@ -122,7 +125,10 @@ class CachedSource(Source):
                     found = _load(folder, stamp)
         if found is None:
             raise ValueError(f"{folder} was changed while it was written; start again")
-        return found
+        samples, left_out = found
+        if left_out:
+            warnings.warn(f"{samples.source}: {left_out}", stacklevel=2)
+        return samples
 
     def _write(self, folder: Path, stamp: str) -> None:
         with ExitStack() as stack:
@@ -137,15 +143,17 @@ class CachedSource(Source):
                 )
                 whole = draft / "whole"  # with the user's permissions: the draft has its owner's alone
                 whole.mkdir()
+                if folder.exists() and _load(folder, stamp) is None:
+                    folder.rename(draft / "old")
             name = _copy(self.read(), whole, stamp)
             if _hash([VERSION, dict(self.identity())]) != stamp:
                 raise ValueError(f"{name} was changed while it was read; start again once it is whole")
             with _told(folder.parent):
-                if _load(folder, stamp) is not None:
-                    return  # another process was faster, where files cannot be locked
-                if folder.exists():
-                    folder.rename(draft / "old")
-                whole.rename(folder)
+                try:
+                    whole.rename(folder)
+                except OSError:  # where files cannot be locked, another process may have been faster
+                    if _load(folder, stamp) is None:
+                        raise
 
 
 def cache_folder() -> Path:
@@ -170,10 +178,14 @@ def free_bytes() -> int:
     return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
 
-def files_of(paths: Iterator[Path] | list[Path]) -> list[tuple[str, int, int]]:
-    """What tells that a file has changed: its path, size and time of change."""
-    found = [(path, path.stat()) for path in paths]
-    return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in found]
+def files_of(paths: Iterator[Path] | list[Path]) -> list[tuple[str, list[int]]]:
+    """What tells that a file has changed: its path and its state."""
+    return [(str(path.resolve()), state_of(path.stat())) for path in paths]
+
+
+def state_of(stat: os.stat_result) -> list[int]:
+    """What changes with a file: one put in its place may have its size and time, but is another or was just renamed."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
 
 
 def _hash(value: Any) -> str:
@@ -271,7 +283,7 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
     if lies is not None:
         arrays["x"] |= asdict(lies)
     for kept in arrays.values():
-        kept["stat"] = _stat(folder / kept["path"])
+        kept["stat"] = state_of((folder / kept["path"]).stat())
     units = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
     whole = asdict(about) | {"normalisation": units, "digest": digest.hexdigest(), "arrays": arrays, "stamp": stamp}
     with _told(folder.parent.parent, written), (folder / "about.json").open("w", encoding="utf-8") as out:
@@ -294,16 +306,11 @@ def _relabel(file: BinaryIO, dtype: str, shape: tuple[int, ...], relabel: tuple[
         digest.update(y if shape else y.astype(np.int64))
 
 
-def _stat(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
-
-
 # ---- reading
 
 
-def _load(folder: Path, stamp: str) -> Samples | None:
-    """What is kept; None if nothing is, or it was changed, or is of a source that has changed since."""
+def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
+    """What is kept, and what was left out; None if nothing is, or it was changed, or its source was since."""
     try:
         kept = json.loads((folder / "about.json").read_bytes())
         about = kept["about"]
@@ -312,7 +319,7 @@ def _load(folder: Path, stamp: str) -> Samples | None:
         units = about["normalisation"] and Normalisation(*map(_plain, about["normalisation"]))
         arrays = about["arrays"]
         y = torch.from_numpy(_read(folder, arrays["y"])) if "y" in arrays else None
-        return Samples(
+        samples = Samples(
             x=_rows(folder, arrays["x"], folder / f"units-{about['digest'][:24]}"),
             y=y if y is None or about["numbers"] else y.long(),
             classes=tuple(about["classes"]),
@@ -324,13 +331,14 @@ def _load(folder: Path, stamp: str) -> Samples | None:
             fingerprint=about["digest"],
             numbers=tuple(about["numbers"]),
         )
+        return samples, str(about["left_out"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _read(folder: Path, kept: Mapping[str, Any]) -> NDArray[Any]:
     path, shape = folder / kept["path"], tuple(kept["shape"])
-    if _stat(path) != kept["stat"]:
+    if state_of(path.stat()) != kept["stat"]:
         raise ValueError
     return np.fromfile(path, kept["dtype"], math.prod(shape), offset=kept["offset"]).reshape(shape)
 
@@ -339,7 +347,7 @@ def _rows(folder: Path, kept: Mapping[str, Any], memo: Path) -> Array:
     path, dtype, shape = folder / kept["path"], np.dtype(kept["dtype"]), tuple(kept["shape"])
     if math.prod(shape) * np.dtype(wide(dtype)).itemsize <= IN_MEMORY:
         return torch.from_numpy(_read(folder, kept).astype(wide(dtype)))
-    if _stat(path) != kept["stat"]:
+    if state_of(path.stat()) != kept["stat"]:
         raise ValueError
     return Rows(Mapped(path, dtype, shape, kept["offset"]), memo=memo)
 
