@@ -18,12 +18,14 @@ from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
 from pathline.networks.unet import UNet
+from pathline.noise import Noise
 from pathline.paths.bridge import BridgePath
 from pathline.paths.couplings import Coupling, OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import VELOCITY, EDMPrediction, Prediction
 from pathline.paths.schedules import Schedule
 from pathline.specs import build, did_you_mean
+from pathline.training.augment import Augmentation
 from pathline.training.loss import MatchingLoss
 from pathline.training.precision import device_of, precision_of
 from pathline.training.times import Times
@@ -36,7 +38,10 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
 }
 COUNTS = "steps batch_size accumulate width depth skips keep log_every evaluate_every checkpoint_every".split()
-OF_THE_MACHINE = ("device", "workers", "compile", "shard", "accumulate", "tensorboard")  # the model does not know them
+BESIDE_THE_MODEL = (  # what may be another when a run goes on
+    *("device", "workers", "compile", "shard", "accumulate", "keep", "checkpoint_every", "checkpoint_seconds"),
+    *("log_every", "evaluate_every", "preview_every", "tensorboard"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,9 @@ class Config:
     """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
 
     data: str = "digits"
-    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a .csv, .npy or .npz file, a
-    folder of images, an IDX file such as those of MNIST; or hf:NAME, for a data set of Hugging Face."""
+    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a table (.csv, .csv.gz or
+    .parquet), an array (.npy or .npz), a folder of images, an IDX file such as those of MNIST; or hf:NAME, for a data
+    set of Hugging Face."""
     label: str = ""
     """The column of a table that holds the class, by its name, or by its number if a .csv has no header; or the key
     of a metadata.jsonl."""
@@ -208,6 +214,7 @@ class Config:
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
         path = BridgePath(self.bridge) if self.is_bridge else GaussianPath(build(Schedule, self.schedule))
+        build(Augmentation, self.augmentation)(torch.zeros(1, *shape), Noise(0))  # refused now if these cannot have it
         whole = path.interval(heads, VELOCITY)
         if isinstance(path, BridgePath) and path.sigma and not (0.0 in whole and 1.0 in whole):
             raise ValueError(

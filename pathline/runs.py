@@ -7,18 +7,18 @@ source.safetensors for a bridge, numbers.safetensors for a model conditioned on 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pathline.config import Config, config_from
@@ -32,6 +32,7 @@ from pathline.training.checkpoint import Checkpoint
 
 START_STREAM, NUMBERS_STREAM = 12, 14
 SOURCE, NUMBERS = "source.safetensors", "numbers.safetensors"
+TENSOR = "x"  # the name of the only one in such a file
 LOCK = ".lock"
 KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
 PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples", "tensorboard")
@@ -51,6 +52,7 @@ class Run:
         digest: Of the samples that it is trained on, so that a change of them is seen; empty where it was not kept.
         numbers: The names of the numbers that it is conditioned on, if any.
         normalisation_of_numbers: Between the units of the numbers and the model's.
+        hashes: The sha256 of what is kept beside the settings, by the name of its file.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Run:
     digest: str = ""
     numbers: tuple[str, ...] = ()
     normalisation_of_numbers: Normalisation | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -80,6 +83,10 @@ class Run:
             ValueError: If something is there already, or the folder cannot be written.
         """
         _refuse_to_replace(folder, has_consent)
+        parts = {} if source is None else {SOURCE: safetensors.torch.save({TENSOR: source})}
+        if samples.numbers and samples.y is not None:
+            rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
+            parts[NUMBERS] = safetensors.torch.save({TENSOR: samples.y[rows]})
         run = cls(
             folder,
             config,
@@ -90,6 +97,7 @@ class Run:
             samples.digest,
             samples.numbers,
             samples.units_of_numbers,
+            {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
         )
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
         try:
@@ -100,11 +108,8 @@ class Run:
                     for part in (folder / name for name in reversed(PARTS)):  # it is a run until its config.json goes
                         shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
                 run.samples_folder.mkdir(exist_ok=True)
-                if source is not None:
-                    (folder / SOURCE).write_bytes(safetensors.torch.save({"x": source}))  # by the umask, as all else
-                if samples.numbers and samples.y is not None:
-                    rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
-                    (folder / NUMBERS).write_bytes(safetensors.torch.save({"y": samples.y[rows]}))
+                for name, data in parts.items():
+                    (folder / name).write_bytes(data)
                 _replace(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
@@ -130,10 +135,11 @@ class Run:
                 tuple(map(str, names))
                 for names in (about["classes"], about.get("columns", []), about.get("numbers", []))
             )
-            digest = str(about.get("digest", ""))
+            digest, hashes = str(about.get("digest", "")), dict(about.get("hashes", {}))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
-        return cls(folder, config_from(values, path), shape, classes, units, columns, digest, numbers, of_numbers)
+        config = config_from(values, path)
+        return cls(folder, config, shape, classes, units, columns, digest, numbers, of_numbers, hashes)
 
     @property
     def samples_folder(self) -> Path:
@@ -156,8 +162,8 @@ class Run:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
                 raise ValueError(f"{path} is damaged in line {number}: {line[:60]!r} is not JSON; remove it") from None
         return found
 
@@ -184,10 +190,7 @@ class Run:
         """
         if not self.config.is_bridge:
             return None
-        try:
-            return load_file(self.folder / SOURCE)["x"]
-        except (OSError, KeyError, SafetensorError) as error:
-            raise ValueError(f"{self.folder / SOURCE}, where the bridge begins, cannot be read: {error}") from None
+        return self._part(SOURCE, "where the bridge begins")
 
     def start(self, count: int, seed: int = 0) -> Tensor | None:
         """Where samples begin: for a bridge, some of its source, else None, for noise."""
@@ -202,12 +205,17 @@ class Run:
         Raises:
             ValueError: If they are missing or damaged.
         """
+        return self._part(NUMBERS, "numbers to make samples under")
+
+    def _part(self, name: str, what: str) -> Tensor:
+        """A tensor that is kept beside the settings."""
         try:
-            return load_file(self.folder / NUMBERS)["y"]
-        except (OSError, KeyError, SafetensorError) as error:
-            raise ValueError(
-                f"{self.folder / NUMBERS}, numbers to make samples under, cannot be read: {error}"
-            ) from None
+            data = (self.folder / name).read_bytes()
+            if self.hashes.get(name, "") not in ("", hashlib.sha256(data).hexdigest()):
+                raise ValueError("its bytes are not the ones written")
+            return safetensors.torch.load(data)[TENSOR]
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise ValueError(f"{self.folder / name}, {what}, cannot be read: {error}") from None
 
     def conditions(self, y: Tensor) -> Tensor:
         """Conditions as the model sees them: class indices as they are, numbers in its own units."""

@@ -25,10 +25,10 @@ from pathline.training.checkpoint import Checkpoint
 from pathline.training.distributed import ALONE, Group, Signals, shard
 from pathline.training.ema import EMA
 from pathline.training.loop import TrainStep, adamw, train, warmup_constant, warmup_cosine
-from pathline.training.precision import device_of, lay_out
+from pathline.training.precision import device_of, kind_of, lay_out
 from pathline.training.validation import Stopped, loss_by_time
 
-HELD = 1024  # held-out samples that a validation looks at
+HELD, AT_ONCE = 1024, 64  # held-out samples that a validation looks at, and those between two looks for a signal
 LR_SCHEDULES = {"cosine": warmup_cosine, "constant": warmup_constant}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -54,18 +54,18 @@ class Trainer:
         device = device_of(self.config.device)
         self.data = _seen(run, training.x)
         self.y = None if training.y is None else run.conditions(training.y)
-        x, y = held_out.first(HELD)
+        x, y = held_out.some(HELD)
         self.held_out = run.normalisation.into(x).to(device)
         self.held_out_y = None if y is None else run.conditions(y).to(device)
-        field = run.new_field()
-        self.loss = self.config.loss(field, run.source()).to(device)
+        self.field = run.new_field()
+        self.loss = self.config.loss(self.field, run.source()).to(device)
         if group.is_sharded:
-            shard(field.network)  # takes weights as they lie in memory by default only
+            shard(self.field.network)  # takes weights as they lie in memory by default only
         else:
             lay_out(self.loss, self.config.precision)
         if self.config.compile:
-            field.network.compile()
-        self.ema = EMA(field, self.config.ema)
+            self.field.network.compile()
+        self.ema = EMA(self.field, self.config.ema)
         self.optimizer = adamw(self.loss, self.config.learning_rate, self.config.weight_decay)
         self.step = self.skipped = self.skipped_in_a_row = 0
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
@@ -88,7 +88,7 @@ class Trainer:
         Returns:
             What is not as it was then, so that the bits may differ from here on.
         """
-        checkpoint.restore(found, self.loss.field, self.ema, self.optimizer)
+        checkpoint.restore(found, self.field, self.ema, self.optimizer)
         self.step, self.skipped = found.step, found.state.get("skipped", 0)
         self.skipped_in_a_row = found.state.get("skipped_in_a_row", 0)
         if self.group.is_first:
@@ -160,7 +160,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, then remove those that are more than are kept."""
-        found = checkpoint.contents(self.loss.field, self.ema, self.optimizer)
+        found = checkpoint.contents(self.field, self.ema, self.optimizer)
         if self.group.is_first:
             state = {name: getattr(self, name) for name in ("skipped", "skipped_in_a_row")}
             state["ema_updates"] = self.ema.updates
@@ -174,13 +174,15 @@ class Trainer:
         Raises:
             ValueError: If it is not finite.
         """
-        is_free = not self.group.is_sharded  # to stop without the others, who would wait for this process's weights
+        # a process may stop without the others, but not where they wait for its weights, or go on to the pictures
+        is_free = self.group.size == 1 or not (self.group.is_sharded or self.step == self.config.steps)
         try:
             with self.ema.applied():
                 by_time = loss_by_time(
                     self.loss,
                     self.held_out,
                     self.held_out_y,
+                    batch_size=AT_ONCE,
                     is_asked_to_stop=lambda: is_free and is_asked_to_stop(),
                 )
         except Stopped:
@@ -216,7 +218,7 @@ class Trainer:
             skipped=self.skipped,
             seconds=round(seconds, 2),
             samples_per_second=round(rate, 1),
-            memory_mb=memory() >> 20,
+            memory_mb=memory(self.held_out.device) >> 20,
         )
 
     def _count_skips(self, step: TrainStep, before: tuple[int, int], start: int) -> None:
@@ -243,16 +245,16 @@ class Trainer:
         return {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "device": self.held_out.device.type,
+            "device": kind_of(self.held_out.device),
             "processes": self.group.size,
             **{name: getattr(self.config, name) for name in ("precision", "accumulate", "compile", "shard")},
         }
 
 
-def memory() -> int:
+def memory(device: torch.device) -> int:
     """The most memory that training has held so far, in bytes: the device's, or this process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -264,5 +266,5 @@ def _finite(value: torch.Tensor) -> float | None:
 def _seen(run: Run, x: Array) -> Array:
     """The data as a model sees it: normalised once if that takes no more memory, else as it is read."""
     if isinstance(x, Rows):
-        return Rows(x.x, x.index, run.normalisation.into)
+        return x.then(run.normalisation.into)
     return run.normalisation.into(x) if x.is_floating_point() else Rows(x, None, run.normalisation.into)

@@ -38,7 +38,7 @@ The loss by time is in `samples/loss.png`, the way from noise to data in `sample
 def write_card(run: Run, training: Samples, held_out: Samples) -> None:
     """Write README.md of a run, with figures measured now."""
     field, sampler = run.field(), default_sampler()
-    real, y = held_out.first(MOST)
+    real, y = held_out.some(MOST)
     shape = (len(real), *run.shape)
     made = sample(
         field if y is None else guided(field, run.conditions(y)),
@@ -48,7 +48,7 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
         seed=2,
         start=run.start(len(real), 2),
     )
-    seen, kept = run.normalisation.into(training.first(SEEN)[0]), run.normalisation.into(real)
+    seen, kept = run.normalisation.into(training.some(SEEN)[0]), run.normalisation.into(real)
     span = float(seen.max() - seen.min()) if training.is_image else 1.0
     unit = "the data's range" if training.is_image else "the model, in which the data has standard deviation 1"
     last = [line for line in run.metrics() if "held_out_loss" in line][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pathline.data.source import Normalisation, Samples
 from pathline.fields.field import Field
+from pathline.fields.network import NetworkField
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
 from pathline.plots.axes import key, label, new_axes, panels, save
@@ -23,10 +25,11 @@ from pathline.plots.scatter import scatter
 from pathline.runs import Run, guided
 from pathline.sampling.sample import sample, start_of
 from pathline.sampling.samplers import default_sampler
+from pathline.training.validation import Stopped
 
 COLUMNS = 10
 STEPS, PREVIEW_STEPS = 30, 8
-POINTS = 2000
+POINTS, AT_ONCE = 2000, 20
 SEEN = 50_000  # points of the data that settle what a picture shows
 NAMED = 12  # classes that a legend has room for
 
@@ -41,9 +44,27 @@ def draw_all(run: Run, training: Samples) -> None:
     draw_loss(run)
 
 
-def sample_preview(run: Run, field: Any) -> Tensor:
-    """Samples while training goes on, in few steps."""
-    return sample_conditions(run, field, 1.0, PREVIEW_STEPS).cpu()
+@torch.no_grad()
+def sample_preview(run: Run, field: NetworkField, is_asked_to_stop: Callable[[], bool]) -> Tensor:
+    """Samples while training goes on, in few steps, a few at a time.
+
+    Raises:
+        Stopped: As soon as it is asked to.
+    """
+    count, y, sampler = *conditions(run), default_sampler()
+    begin, pieces = run.start(count), []
+    at_once = count if len(run.shape) == 1 else AT_ONCE
+    for first in range(0, count, at_once):
+        some = slice(first, min(first + at_once, count))
+        target = field if y is None else guided(field, run.conditions(y[some]))
+        noise = Noise(0, first)
+        start = start_of(target, (some.stop - first, *run.shape), noise) if begin is None else begin[some]
+        x = start.to(next(field.parameters()).device)
+        for end in sampler.walk(target, x, sampler.times(target, steps=PREVIEW_STEPS), noise):  # noqa: B007
+            if is_asked_to_stop():
+                raise Stopped
+        pieces.append(end.cpu())
+    return run.normalisation.back(torch.cat(pieces))
 
 
 def draw_preview(run: Run, x: Tensor, path: Path) -> NDArray[np.uint8]:
@@ -54,12 +75,17 @@ def draw_preview(run: Run, x: Tensor, path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
-def sample_conditions(run: Run, field: Any, w: float, steps: int = STEPS) -> Tensor:
-    """Samples under each condition of a picture with guidance, in the units of the data: ten of each class, say."""
-    count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
-    y = labels(run, count, COLUMNS)
+def sample_conditions(run: Run, field: NetworkField, w: float) -> Tensor:
+    """Samples under each condition of a picture with guidance, in the units of the data."""
+    count, y = conditions(run)
     target = field if y is None else guided(field, run.conditions(y), w)
-    return run.normalisation.back(sample(target, (count, *run.shape), steps=steps, seed=0, start=run.start(count)))
+    return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
+
+
+def conditions(run: Run) -> tuple[int, Tensor | None]:
+    """The number of samples in a picture, and the condition of each: ten of each class, say."""
+    count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
+    return count, labels(run, count, COLUMNS)
 
 
 def labels(run: Run, count: int, columns: int) -> Tensor | None:
@@ -147,7 +173,7 @@ def value_range(units: Normalisation) -> tuple[float, float]:
 
 def window(training: Samples) -> tuple[Any, Any]:
     """Two corners that hold the data and most of the noise; a square, unless its sides have units of their own."""
-    points = plane(training.first(SEEN)[0])
+    points = plane(training.some(SEEN)[0])
     low, high = points.min(0), points.max(0)
     reach = 1.3 * (high - low) / 2
     reach = np.where(reach > 0, reach, 1.0) if training.columns else np.full(2, reach.max() or 1.0)

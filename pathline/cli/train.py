@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathline.cli.interruption import Interruption
 from pathline.cli.pictures import draw_all, draw_preview, sample_preview
 from pathline.cli.progress import progress
 from pathline.cli.several import parsed_once, said_once
-from pathline.config import OF_THE_MACHINE, Config, load_config, presets
+from pathline.config import BESIDE_THE_MODEL, Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.field import evaluating
@@ -30,6 +31,7 @@ from pathline.trainer import Trainer
 from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 from pathline.training.distributed import Group, is_one_of_several, joined
+from pathline.training.validation import Stopped
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ def _new(
     group.wait()
     if not out.exists():
         raise ValueError(f"{out} is not there, though the first process made it; name a folder that all machines share")
-    return Run.open(out), split
+    run = Run.open(out)
+    if run.digest != split[0].digest:
+        raise ValueError(f"{config.data} is not the same here as where the first process reads it; copy it from there")
+    return run, split
 
 
 def _read(config: Config, group: Group) -> Samples:
@@ -109,7 +114,7 @@ def _name_of(data: str) -> str:
     """What a run on data of one's own is called: as its file or folder; nothing for a data set of a known name."""
     path = Path(data.removeprefix("hf:").partition(",")[0])
     is_own = data.startswith("hf:") or path.suffix.lower() in SUFFIXES or path.exists()
-    return (path.name if path.is_dir() else path.stem) if is_own else ""
+    return (path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem) if is_own else ""
 
 
 def _resumed(argv: list[str], folder: Path, preset: str | None) -> Run:
@@ -121,10 +126,10 @@ def _resumed(argv: list[str], folder: Path, preset: str | None) -> Run:
         for field in fields(Config)
         if getattr(arguments.config, field.name) != getattr(run.config, field.name)
     }
-    if preset or not changed <= set(OF_THE_MACHINE) or arguments.out is not None or arguments.overwrite:
+    if preset or not changed <= set(BESIDE_THE_MODEL) or arguments.out is not None or arguments.overwrite:
         raise ValueError(
-            "--resume goes on with the settings of the run; leave out every flag but those of the machine: "
-            + ", ".join(f"--{name}" for name in OF_THE_MACHINE)
+            "--resume goes on with the settings of the run; leave out every flag but those that the model does not "
+            "depend on: " + ", ".join(f"--{name.replace('_', '-')}" for name in BESIDE_THE_MODEL)
         )
     is_sharded = arguments.config.shard and (is_one_of_several() or "shard" in changed)
     return replace(run, config=replace(arguments.config, shard=is_sharded))
@@ -175,7 +180,7 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
         previews = stack.enter_context(Previews(trainer))
         for step in trainer.steps(lambda: bool(is_interrupted)):
             show(step.step)
-            previews(step.step)
+            previews(step.step, lambda: bool(is_interrupted))
     if trainer.step < config.steps or (is_interrupted and group.size == 1):
         if group.is_first:
             print(
@@ -216,13 +221,20 @@ class Previews:
         if self.board is not None:
             self.board.close()
 
-    def __call__(self, step: int) -> None:
-        """Draw samples of the averaged weights, if it is time to; a network that is shared out needs all processes."""
+    def __call__(self, step: int, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+        """Draw samples of the averaged weights, if it is time to, unless asked to stop before they are there.
+
+        A network that is shared out needs all processes, and stops for none.
+        """
         trainer = self.trainer
         if not self.every or step % self.every or not (trainer.group.is_first or trainer.group.is_sharded):
             return
-        with trainer.ema.applied(), evaluating(trainer.loss):
-            x = sample_preview(trainer.run, trainer.loss.field)
+        is_free = not trainer.group.is_sharded
+        try:
+            with trainer.ema.applied(), evaluating(trainer.loss):
+                x = sample_preview(trainer.run, trainer.field, lambda: is_free and is_asked_to_stop())
+        except Stopped:
+            return
         if trainer.group.is_first:
             picture = draw_preview(trainer.run, x, trainer.run.samples_folder / f"preview-{step:08d}.png")
             if self.board is not None:

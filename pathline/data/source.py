@@ -75,6 +75,11 @@ class Rows:
             return self.change(found)
         return found.clone() if isinstance(self.x, Tensor) else found
 
+    def then(self, change: Callable[[Tensor], Tensor]) -> Rows:
+        """The same rows, changed once more as they are read."""
+        first = self.change
+        return Rows(self.x, self.index, change if first is None else lambda x: change(first(x)))
+
     def take(self, index: Tensor | NDArray[Any] | slice) -> Rows:
         """Some of the rows, still unread.
 
@@ -142,17 +147,20 @@ class Normalisation:
             )
 
     @classmethod
-    def of(cls, raw: Array) -> Normalisation:
+    def of(cls, raw: Array, names: tuple[str, ...] = ()) -> Normalisation:
         """What brings data of shape `(samples, *shape)` to the size of noise.
 
         Each entry of a vector gets mean 0 and standard deviation 1; one that never changes is only shifted. Pictures
         are brought between -1 and 1, all by the same numbers.
+
+        Raises:
+            ValueError: If the squares of an entry's numbers are beyond float64; it is called by `names`, if it has one.
         """
         place = _memo(raw)
         if place is not None:
             with suppress(OSError, ValueError, TypeError):
                 return cls(*(tuple(v) if isinstance(v, list) else v for v in json.loads(place.read_bytes())))
-        found = cls._learned(raw)
+        found = cls._learned(raw, names)
         if place is not None:
             with suppress(OSError):
                 draft = place.with_suffix(f".{os.getpid()}")
@@ -161,7 +169,7 @@ class Normalisation:
         return found
 
     @classmethod
-    def _learned(cls, raw: Array) -> Normalisation:
+    def _learned(cls, raw: Array, names: tuple[str, ...] = ()) -> Normalisation:
         low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
         count, mean, square = 0, torch.tensor(0.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
         for block in blocks_of(raw):
@@ -177,6 +185,13 @@ class Normalisation:
             lowest, highest = float(low.min()), float(high.max())
             return cls((lowest + highest) / 2, (highest - lowest) / 2 if highest > lowest else 1.0)
         scale = torch.where(high > low, (square / count).sqrt(), 1.0)
+        wrong = (~(mean.isfinite() & scale.isfinite() & (scale > 0))).nonzero()[:1, 0].tolist()
+        for k in wrong:
+            is_small = float(torch.maximum(low[k].abs(), high[k].abs())) < 1
+            raise ValueError(
+                f"column {names[k] if names else k + 1!r} must hold numbers whose squares are within float64, got "
+                f"{low[k]:g} to {high[k]:g}; rescale it first, such as by {'1e200' if is_small else '1e-200'}"
+            )
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))
 
     def into(self, raw: Tensor) -> Tensor:
@@ -229,14 +244,14 @@ class Samples:
     @property
     def units(self) -> Normalisation:
         """The normalisation, learned from these samples unless it is given."""
-        return self.normalisation or Normalisation.of(self.x)
+        return self.normalisation or Normalisation.of(self.x, self.columns)
 
     @property
     def units_of_numbers(self) -> Normalisation | None:
         """The same for the numbers in `y`; None if there are none."""
         if self.y is None or not self.numbers:
             return None
-        return self.normalisation_of_numbers or Normalisation.of(self.y)
+        return self.normalisation_of_numbers or Normalisation.of(self.y, self.numbers)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -268,9 +283,16 @@ class Samples:
             return replace(self, x=x, y=self.y.index_select(0, index))
         return replace(self, x=x, y=self.y[index])
 
-    def first(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """The first samples and their conditions, in memory."""
-        return self.x[:count], None if self.y is None else self.y[:count]
+    def some(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """So many of the samples and their conditions, in memory: one at random of each even stretch, or all.
+
+        Data is often in the order of its classes, so the first of them would stand for a few only.
+        """
+        if len(self) <= count:
+            return self.x[:], self.y
+        place = torch.arange(count) + Noise(0, stream=SPLIT_STREAM).uniform((count, 1), 1, torch.float64)[:, 0]
+        rows = (place * len(self) / count).long()
+        return self.x[rows], None if self.y is None else self.y[rows]
 
     def split(self, share: float, seed: int = 0) -> tuple[Samples, Samples]:
         """Training and held-out samples, the same share of each class held out; it depends on the seed alone.

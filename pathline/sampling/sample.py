@@ -46,7 +46,7 @@ def sample(
     sampler = sampler or default_sampler()
     times = sampler.times(field, STEPS if steps is None and evaluations is None else steps, evaluations)
     noise = Noise(fresh_seed() if seed is None else seed)
-    begin = start_of(field, shape, noise) if start is None else start
+    begin = start_of(field, shape, noise) if start is None else start.to(_own(field).device)
     if begin.shape != tuple(shape):
         raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
     with torch.no_grad(), evaluating(field):
@@ -66,6 +66,11 @@ def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
             f"start must be given for {field.path}: it begins at samples of its own, not at noise; "
             "sample(field, x.shape, start=x)"
         )
-    own = next((p for p in chain(field.parameters(), field.buffers()) if p.is_floating_point()), torch.empty(0))
+    own = _own(field)
     pure = noise.normal(shape, dtype=own.dtype, device=own.device)
     return pure if field.path.start_scale == 1 else field.path.start_scale * pure
+
+
+def _own(field: Field) -> Tensor:
+    """One of the field's own numbers, whose dtype and device samples have."""
+    return next((p for p in chain(field.parameters(), field.buffers()) if p.is_floating_point()), torch.empty(0))

@@ -150,7 +150,7 @@ def _put(path: Path, data: bytes) -> dict[str, Any]:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return _entry(data)
 
 
 def _manifest(values: dict[str, Any]) -> bytes:
@@ -189,9 +189,8 @@ def folder_of(run: Path, step: int) -> Path:
 
 def steps_of(run: Path) -> list[int]:
     """The steps at which a run has checkpoints, in order."""
-    return sorted(
-        int(folder.name.removeprefix("step-")) for folder in (run / "checkpoints").glob("step-" + "[0-9]" * 8)
-    )
+    found = (folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*"))
+    return sorted(int(step) for step in found if step.isdecimal())
 
 
 def load(run: Path, step: int) -> Checkpoint:

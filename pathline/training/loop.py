@@ -88,13 +88,15 @@ def train(
         ValueError: If there is no data, the labels do not match it, or a count is not positive.
     """
     data = data if isinstance(data, Rows) else torch.as_tensor(data)
-    y = torch.as_tensor(y) if isinstance(y, list | np.ndarray) else y
+    y = tree_map(_as_tensor, y, is_leaf=lambda value: isinstance(value, list))
     if data.ndim < 2 or len(data) == 0:
         raise ValueError(f"data must have shape (samples, *shape) with at least one sample, got {tuple(data.shape)}")
     for name, value in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     group.check(batch_size, accumulate)
+    if start < 0:
+        raise ValueError(f"start must be 0 or the steps already taken, got {start}")
     if workers < 0:
         raise ValueError(f"workers must be 0 (none) or more, got {workers}")
     if not clip > 0:
@@ -111,6 +113,10 @@ def train(
 def adamw(loss: MatchingLoss, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
     """The optimizer that `train` uses: fused, one call for all parameters."""
     return torch.optim.AdamW(loss.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    return torch.as_tensor(leaf) if isinstance(leaf, list | np.ndarray) else leaf
 
 
 def _check_labels(leaf: Any, count: int) -> None:

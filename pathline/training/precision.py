@@ -22,6 +22,13 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if has_gpu else torch.device("cpu")
 
 
+def kind_of(device: torch.device) -> str:
+    """What kind of device it is, for the bits that come out of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def precision_of(name: str, device: torch.device, is_convolutional: bool) -> str:
     """What `auto` stands for on a device; another name stands for itself."""
     if name != "auto":
