@@ -84,6 +84,8 @@ COMMANDS = [
         "score of a straight bridge", "train moons --start rings --prediction velocity,score --out {here}/a",
         ("no score", "sigma > 0"),
     ),
+    Row("augmentation", "train moons --augmentation flop --out {here}/a", ("unknown augmentation 'flop'", "'flip'")),
+    Row("flipped vectors", "train moons --augmentation flip --out {here}/a", ("flip is for images", "(1, 2)")),
     Row(
         "bridge without weights", "train digits --data moons --network mlp --start rings --bridge 1 --out {here}/a",
         ("infinite", "velocity", "weight balanced"),
@@ -175,7 +177,7 @@ TABLES = [
     table("nothing", "", "my.csv is empty"),
     table("blank lines", "\n \n", "my.csv is empty"),
     table("header alone", "a,b\n", "my.csv has no rows below its header in line 1"),
-    table("one row", "1,2\n", "held_out must leave samples on both sides", "of 1 samples"),
+    table("one row", "5,7\n", "held_out must leave samples on both sides", "of 1 samples"),
     table("column without a name", ",a\n0,1\n1,2\n", "line 1", "column 1 has no name", "index=False"),
     table("two columns of one name", "a,b,a\n0,1,2\n", "line 1", "two columns are called 'a'", "rename"),
     table("not UTF-8", b"a,b\n1,2\n\xe9,3\n", "my.csv, line 3", "UTF-8"),
@@ -261,6 +263,7 @@ DAMAGED = [
         ("other model", "config.json", other(b'"width": 8', b'"width": 16'), (f"{STEP[12:]} holds another model",)),
     )
 ] + [
+    Row("a line of metrics", "info {digits}", ("metrics.jsonl", "line 1"), {}, ("metrics.jsonl", lambda b: b"5\n" + b)),
     Row("metrics", "info {digits}", ("metrics.jsonl", "line 1"), {}, ("metrics.jsonl", lambda b: b'{"st\n' + b)),
     Row(
         "other data", "train --resume {digits}", ("moons is not what", "was trained on", "restore"), {},

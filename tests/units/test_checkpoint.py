@@ -340,3 +340,10 @@ def test_a_step_saved_again_is_replaced(run):
     parts = train(kit(), stop=5)
     save(run, 2, parts)
     assert all(torch.equal(checkpoint.load(run, 2).model[k], v) for k, v in parts[0].field.state_dict().items())
+
+
+def test_steps_beyond_eight_digits_are_seen(tmp_path):
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step, kit())
+    assert checkpoint.steps_of(tmp_path) == [99_999_999, 100_000_000]
+    assert checkpoint.newest(tmp_path).step == 100_000_000

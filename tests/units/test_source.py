@@ -94,6 +94,15 @@ def test_a_column_of_years_survives_float32():
     assert (units.back(units.into(seconds)) - seconds).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize(("size", "said"), [(1e-320, "0 to 9.99989e-321"), (1e300, "0 to 1e[+]300")])
+def test_a_column_whose_squares_are_beyond_float64_is_named(size, said):
+    raw = torch.tensor([[0, 1, 0], [0, 2, size], [0, 3, 0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"column 3 must hold .* got {said}; rescale it"):
+        pl.Normalisation.of(raw)
+    with pytest.raises(ValueError, match="column 'b' must hold"):
+        table(raw[:, 1:]).units  # noqa: B018
+
+
 def test_a_column_that_never_changes_is_only_shifted():
     units = pl.Normalisation.of(torch.tensor([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]]).double())
     assert (
@@ -146,3 +155,19 @@ def test_a_split_takes_the_first_of_each_class_in_a_random_order(monkeypatch):
     for size in (BLOCK, 8 * 700):  # all at once, and block by block
         monkeypatch.setattr("pathline.data.source.BLOCK", size)
         assert set(whole.split(0.2, 3)[1].x[:, 0].long().tolist()) == wanted
+
+
+@pytest.mark.fast
+def test_some_of_the_samples_are_of_all_classes_though_these_come_one_after_another():
+    y = torch.arange(10).repeat_interleave(200)
+    samples = pl.Samples(torch.randn(2000, 1) + y[:, None], y, tuple("0123456789"), None, "", "", "")
+    x, found = samples.some(500)
+    assert x.shape == (500, 1) and torch.equal(found.bincount(), torch.full((10,), 50))
+    assert len(set(x[:, 0].tolist())) == 500  # none is drawn twice
+    assert all(torch.equal(a, b) for a, b in zip(samples.some(2000), (samples.x, y), strict=True))
+
+
+@pytest.mark.fast
+def test_rows_are_changed_by_one_thing_after_another():
+    rows = pl.Rows(torch.arange(6.0)[:, None], torch.tensor([4, 1]), lambda x: x + 1).then(lambda x: 10 * x)
+    assert torch.equal(rows[:], torch.tensor([[50.0], [20.0]])) and torch.equal(rows.take(slice(1, 2))[:], rows[1:])

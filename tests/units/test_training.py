@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -399,3 +400,19 @@ def test_the_held_out_loss_is_the_same_at_every_call_and_drops_nothing():
     assert torch.equal(first, pl.loss_by_time(loss, DATA, y))
     loss.drop = 0.0
     assert torch.equal(first, pl.loss_by_time(loss, DATA, y)) and loss.training
+
+
+@pytest.mark.fast
+def test_conditions_may_be_a_tree_of_arrays():
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.level = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x, t, y):
+            assert torch.equal(y["size"][:, 0], y["kind"].float()) and y["kind"].tolist() != [0, 1, 2, 3]
+            return self.level.expand_as(x)
+
+    loss = pl.MatchingLoss(pl.NetworkField(Told(), PATH), seed=1)
+    y = {"kind": [0, 1, 2, 3], "size": np.arange(4.0, dtype=np.float32)[:, None]}
+    assert len(list(pl.train(loss, DATA[:4], y, steps=2, batch_size=4))) == 2
