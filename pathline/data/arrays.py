@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pathline.data.cache import IN_MEMORY, About, Block, InFile, cache_folder, free_bytes
-from pathline.data.classes import Classes, more, name_of
+from pathline.data.classes import EXACT, ROUNDED, Classes, more, name_of
 from pathline.data.mapped import Mapped
 from pathline.data.source import BLOCK
 
@@ -116,7 +116,7 @@ def _read_npz(path: Path) -> Iterator[Block | InFile | About]:
             )
         headers = {name: _member_header(path, archive, info) for name, info in members.items()}
         _check_x(path, headers["x"])
-        classes = Classes(f"{path}: y")
+        classes = Classes(f"{path}: y", "save y[:, None] to condition on them as numbers, ")
         y: NDArray[Any] | None = None
         numbers: tuple[str, ...] = ()
         if "y" in members:
@@ -273,7 +273,7 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
 
 
 class _Finite:
-    """Looks for what are no finite numbers: names the first, and counts the others."""
+    """Looks for what are no finite numbers, or would be rounded: names the first, and counts the others."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
@@ -282,12 +282,21 @@ class _Finite:
     def checked(self, block: NDArray[Any]) -> NDArray[Any]:
         """The same numbers, in a type that is not wider than float64."""
         block = block.astype(np.float64) if block.dtype.itemsize > 8 else block
-        wrong = ~np.isfinite(block) if block.dtype.kind == "f" else np.zeros(0, bool)
+        is_float = block.dtype.kind == "f"
+        wrong = ~np.isfinite(block) if is_float else np.zeros(0, bool)
+        if (
+            not is_float
+            and block.dtype.itemsize == 8
+            and block.size
+            and max(-int(block.min()), int(block.max())) >= EXACT
+        ):
+            wrong = np.abs(block.astype(np.float64)) >= EXACT  # what is beyond has not been rounded below
         if wrong.any():
             place = np.argwhere(wrong)[0].tolist()
             if not self.count:
                 shown = [self.rows + place[0], *place[1:]]
-                self.first = f"{self.name}{shown} must be a finite number, got {block[tuple(place)]}"
+                need = "a finite number" if is_float else ROUNDED
+                self.first = f"{self.name}{shown} must be {need}, got {block[tuple(place)]}"
             self.count += int(wrong.sum())
         self.rows += len(block)
         return block

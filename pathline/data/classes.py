@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST = 1 << 16  # classes: a table of a learned vector for each must fit a model
 LONGEST = 1000  # letters of a name
+EXACT = 1 << 53  # float64 holds all whole numbers below, and every second one beyond
+ROUNDED = "a whole number below 2**53, as float64 rounds larger ones (subtract an offset first)"
 
 
 class Classes:
@@ -34,25 +36,22 @@ class Classes:
         met = self.met
         found = [met.setdefault(name, len(met)) for name in names]
         self.count += count
-        if len(met) > MOST:
-            self._check_numbers()
-            raise ValueError(
-                f"{self.where} must be classes, got more than {MOST:,} different ones in {self.count:,} samples; leave "
-                "it out"
-            )
+        self._check_count()
         return np.array(found, np.int32)
 
-    def finish(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """The names in their order, by size if they are numbers, else by letters; and for each one met its place.
+    def finish(self, declared: Sequence[str] = ()) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The names in their order, and for each one met its place.
+
+        Args:
+            declared: All names in the order they were given; else it is by size if they are numbers, or by letters.
 
         Raises:
-            ValueError: If they are fractions, or all different: these are no classes.
+            ValueError: If they are fractions, too many, or all different: these are no classes.
         """
-        is_number = self._check_numbers()
-        if len(self.met) == self.count > 2:
-            raise ValueError(
-                f"{self.where} must be classes, got a different one for each of the {self.count} samples; leave it out"
-            )
+        is_number = not declared and self._check_numbers()
+        way_out = f"{self.otherwise}or leave it out" if self.otherwise and is_number else "leave it out"
+        refuse_unique(self.where, len(self.met), self.count, way_out)
+        self._check_count()
         long = next((name for name in self.met if len(name) > LONGEST), None)
         if long is not None:
             raise ValueError(
@@ -60,9 +59,18 @@ class Classes:
             )
         if any("\ud800" <= letter <= "\udfff" for name in self.met for letter in name):
             raise ValueError(f"{self.where} must be names in letters, got half a pair of surrogates")
-        order = sorted(self.met, key=lambda name: (float(name) if is_number else 0.0, name))
+        order = [name for name in declared if name in self.met]
+        order = order or sorted(self.met, key=lambda name: (float(name) if is_number else 0.0, name))
         place = {name: k for k, name in enumerate(order)}
         return tuple(order), tuple(place[name] for name in self.met)
+
+    def _check_count(self) -> None:
+        if len(self.met) > MOST:
+            self._check_numbers()
+            raise ValueError(
+                f"{self.where} must be classes, got more than {MOST:,} different ones in {self.count:,} samples; leave "
+                "it out"
+            )
 
     def _check_numbers(self) -> bool:
         """Whether all names are numbers, and then whole ones."""
@@ -75,6 +83,16 @@ class Classes:
                 f"{self.otherwise}or leave them out"
             )
         return True
+
+
+def refuse_unique(where: str, classes: int, count: int, way_out: str) -> None:
+    """Refuses so many classes of so many samples that each has its own: nothing can be learned of one.
+
+    Raises:
+        ValueError: If they are so many.
+    """
+    if classes == count > 2:
+        raise ValueError(f"{where} must be classes, got a different one for each of the {count} samples; {way_out}")
 
 
 def number(cell: str) -> float | None:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from pathline.data.cache import About, Block, CachedSource, files_of
-from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, settle
+from pathline.data.classes import EXACT, ROUNDED, Classes
+from pathline.data.pictures import LEVELS, Entry, blocks_of, of_bad, settle
 from pathline.specs import did_you_mean
 
 ROWS = 4096  # in a block
@@ -79,33 +80,36 @@ class HuggingFaceSource(CachedSource):
             )
         declared = tuple(getattr(features.get(label), "names", ()))
         bad: list[str] = []
-        known: dict[str, int] = {}
+        classes = Classes(f"{self.name}, column {label!r}", f"condition on them with --numbers {label}, ")
         conditioned = _conditioned(rows, label, declared, numbers, bad)
         if images:
             entries = (Entry(where, _content(row[images[0]]), y) for where, row, y in conditioned)
-            blocks = blocks_of(entries, self.size, known, bad)
+            blocks = blocks_of(entries, self.size, classes.met, bad)
         else:
-            blocks = _vectors(conditioned, vector, known, bad)
+            blocks = _vectors(conditioned, vector, classes.met, bad)
         count, shape = 0, tuple[int, ...]()
         for block in blocks:
             count, shape = count + len(block.x), block.x.shape[1:]
             yield block
-        left_out = settle(bad, count, f"rows in {self.name}, {self.split}", self.is_forgiving)
-        classes = tuple(name for name in declared if name in known) or in_order(known)
+        left_out = settle(bad, count, "rows", f"{self.name}, {self.split}", self.is_forgiving)
+        classes.count = count
+        names, relabel = classes.finish(declared) if label else ((), ())
         what = f"images of {shape[-1]} x {shape[1]} pixels" if images else f"samples of {len(vector)} numbers"
-        of_classes = f" in {len(classes):,} classes" if classes else ""
+        of_classes = f" in {len(names):,} classes" if names else ""
         unused = [name for name in features if name not in (*images, *vector, label, *numbers)]
         not_read = f"; {', '.join(unused)} not used" if unused else ""
         is_folder = Path(self.name).is_dir()
+        name = Path(self.name).resolve().name if is_folder else self.name  # a path is no one else's business
         yield About(
-            title=f"{self.name}, {self.split}: {count:,} {what}{of_classes}{not_read}{left_out}",
+            title=f"{name}, {self.split}: {count:,} {what}{of_classes}{not_read}{of_bad(bad)}",
             licence=licence or "not stated",
-            source=Path(self.name).resolve().name if is_folder else f"https://huggingface.co/datasets/{self.name}",
-            classes=classes,
+            source=name if is_folder else f"https://huggingface.co/datasets/{name}",
+            classes=names,
             columns=vector,
             numbers=numbers,
             normalisation=LEVELS if images else None,
-            relabel=tuple(map(classes.index, known)),
+            relabel=relabel,
+            left_out=left_out,
         )
 
     def _open(self) -> tuple[Iterator[dict[str, Any]], dict[str, Any], str]:
@@ -181,6 +185,9 @@ def _finite(row: dict[str, Any], columns: tuple[str, ...], where: str, bad: list
         value = row[name]
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             bad.append(f"{where} needs a finite number in column {name!r}, got {value!r}")
+            return None
+        if isinstance(value, int) and abs(value) >= EXACT:
+            bad.append(f"{where} needs {ROUNDED} in column {name!r}, got {value}")
             return None
     return tuple(float(row[name]) for name in columns)
 

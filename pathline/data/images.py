@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pathline.data.cache import About, Block, CachedSource
-from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, settle
+from pathline.data.cache import About, Block, CachedSource, state_of
+from pathline.data.classes import EXACT, ROUNDED, refuse_unique
+from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, of_bad, settle
 from pathline.specs import did_you_mean
 
 METADATA = "metadata.jsonl"
@@ -54,10 +55,10 @@ class ImageFolderSource(CachedSource):
     numbers: str = ""
 
     def identity(self) -> Mapping[str, Any]:
-        """The folder, the options, and a hash of names, sizes and times of change of all files."""
+        """The folder, the options, and a hash of the names and states of all files."""
         found = hashlib.sha256()
-        for name, size, time in self._files():
-            found.update(f"{name}\0{size}\0{time}\0".encode(errors="surrogateescape"))
+        for name, state in self._files():
+            found.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
         options = {"size": self.size, "forgiving": self.is_forgiving, "label": self.label, "numbers": self.numbers}
         return {"path": str(Path(self.path).resolve()), "files": found.hexdigest(), **options}
 
@@ -67,7 +68,7 @@ class ImageFolderSource(CachedSource):
         Raises:
             ValueError: If there is none, one is bad, two have different sizes, or metadata.jsonl is wrong in a line.
         """
-        names = [name for name, _, _ in self._files()]
+        names = [name for name, _ in self._files()]
         odd = next(filter(UNTOLD.search, names), None)
         if odd is not None:
             raise ValueError(f"the names of files in {self.path} must be letters, got {odd!r}; rename it")
@@ -93,24 +94,26 @@ class ImageFolderSource(CachedSource):
             count, shape = count + len(block.x), block.x.shape[1:]
             yield block
         where = f"{self.path}/{part[:-1]}" if part else self.path
-        left_out = settle(bad, count, f"images in {where}", self.is_forgiving)
+        left_out = settle(bad, count, "images", where, self.is_forgiving)
         classes = in_order(known)
-        if len(classes) == count > 2:
-            raise ValueError(f"{where}: classes must be fewer than images, got a different one for each of {count}")
+        what, way_out = ("labels", "leave them out") if metadata else ("folders", "put the images into one folder")
+        refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
+        name = Path(self.path).resolve().name  # of all the path, this may be told in a model's card
         kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels"
         of_classes = f" in {len(classes):,} classes" if classes else ""
         captions = "; their captions are not used" if any(row.has_caption for row in rows) else ""
         yield About(
-            title=f"{where}: {count:,} {kind}{of_classes}{captions}{left_out}",
-            source=Path(self.path).resolve().name,
+            title=f"{name}{part and '/'}{part[:-1]}: {count:,} {kind}{of_classes}{captions}{of_bad(bad)}",
+            source=name,
             classes=classes,
             numbers=numbers,
             normalisation=LEVELS,
             relabel=tuple(map(classes.index, known)),
+            left_out=left_out,
         )
 
-    def _files(self) -> list[tuple[str, int, int]]:
-        """Names below the folder, sizes and times of change of all files that are not hidden, in the names' order."""
+    def _files(self) -> list[tuple[str, list[int]]]:
+        """Names below the folder, and states, of all files that are not hidden, in the names' order."""
         if not Path(self.path).is_dir():
             raise ValueError(f"there is no folder {self.path}")
         return sorted(_walk(self.path, "", set()))
@@ -163,7 +166,7 @@ class _Row(NamedTuple):
     has_caption: bool = False
 
 
-def _walk(folder: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, int, int]]:
+def _walk(folder: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, list[int]]]:
     real = os.path.realpath(folder)
     if real in seen:  # a link may lead back
         return
@@ -175,8 +178,7 @@ def _walk(folder: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, int, 
             if each.is_dir():
                 yield from _walk(each.path, f"{prefix}{each.name}/", seen)
             elif each.is_file() or each.is_symlink():  # a link to nothing is a bad file
-                stat = each.stat(follow_symlinks=each.is_file())
-                yield prefix + each.name, stat.st_size, stat.st_mtime_ns
+                yield prefix + each.name, state_of(each.stat(follow_symlinks=each.is_file()))
 
 
 def _is_hidden(name: str) -> bool:
@@ -231,4 +233,6 @@ def _number(row: dict[str, Any], key: str) -> float:
     value = row.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"needs a finite number in {key!r}, got {value!r}")
+    if isinstance(value, int) and abs(value) >= EXACT:
+        raise ValueError(f"needs {ROUNDED} in {key!r}, got {value}")
     return float(value)

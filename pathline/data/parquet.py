@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from pathline.data.arrays import refuse_bomb, refuse_large
 from pathline.data.cache import About, Block
-from pathline.data.classes import name_of
+from pathline.data.classes import EXACT, ROUNDED, name_of
 from pathline.data.source import BLOCK
 from pathline.data.tables import Columns
 
@@ -60,7 +61,7 @@ def _check_types(schema: Any, columns: Columns) -> None:
         )
         if not is_number and not (i == columns.of_label and of_words):
             hint = "remove the column" + (
-                "" if columns.label else ", or name the one that holds the class with --label"
+                "" if columns.label or columns.numbers else ", or name the one that holds the class with --label"
             )
             raise ValueError(
                 f"{columns.path}, column {field.name!r}: must hold numbers, got the type {field.type}; {hint}"
@@ -69,6 +70,8 @@ def _check_types(schema: Any, columns: Columns) -> None:
 
 def _block(batch: Any, columns: Columns, first: int) -> Iterator[Block]:
     """Rows in memory; what is wrong in them is remembered."""
+    from pyarrow import types
+
     cells = np.zeros((len(batch), len(columns.names)))
     labels = None
     wrong: list[tuple[int, int, Any]] = []
@@ -80,9 +83,16 @@ def _block(batch: Any, columns: Columns, first: int) -> Iterator[Block]:
         else:
             cells[:, i] = _floats(column)
             bad = empty | ~np.isfinite(cells[:, i])
+            if types.is_integer(column.type) and len(column):
+                bad |= np.abs(cells[:, i]) >= EXACT  # what is beyond has not been rounded below
         wrong += [(int(k), i, None if empty[k] else float(cells[k, i])) for k in np.flatnonzero(bad)]
     for k, i, value in sorted(wrong, key=lambda place: place[:2]):
-        columns.complain_of(f"row {first + k}", i, value)
+        if value is None or not math.isfinite(value):
+            columns.complain_of(f"row {first + k}", i, value)
+        else:
+            columns.complain(
+                f"row {first + k}, column {columns.names[i]!r}", f"needs {ROUNDED}, got {batch.columns[i][k]}"
+            )
     if not wrong:
         yield columns.block(cells, labels)
 
@@ -105,6 +115,8 @@ def _labels(column: Any, columns: Columns, empty: NDArray[np.bool_]) -> NDArray[
     import pyarrow
 
     column = column if pyarrow.types.is_dictionary(column.type) else column.dictionary_encode()
-    words = [name_of(value) for value in column.dictionary.to_pylist()] or [""]
-    numbers = columns.classes.add(words, len(column))
-    return numbers[np.where(empty, 0, column.indices.fill_null(0).to_numpy(zero_copy_only=False))]
+    used, which = np.unique(column.indices.drop_null().to_numpy(), return_inverse=True)  # others are no classes
+    numbers = np.zeros(len(column), np.int32)
+    words = map(name_of, column.dictionary.take(pyarrow.array(used)).to_pylist())
+    numbers[~empty] = columns.classes.add(words, len(column))[which]
+    return numbers

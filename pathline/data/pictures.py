@@ -226,24 +226,28 @@ def _alike(blocks: Iterable[Block]) -> Iterator[Block]:
             yield from (Block(x, y) for x, y in replayed())
 
 
-def settle(bad: list[str], count: int, what: str, is_forgiving: bool) -> str:
-    """What a title says of those that were left out of `what`, such as images in a folder, beside `count` good ones.
+def settle(bad: list[str], count: int, what: str, place: str, is_forgiving: bool) -> str:
+    """What a warning says of those that were left out, such as images, beside `count` good ones; `place` holds them.
 
     Raises:
         ValueError: If there are any, all of them named, and they are not to be left out; or if nothing is left.
     """
     if not bad:
         if not count:
-            raise ValueError(f"there are no {what}; known are {', '.join(FORMATS)}")
+            raise ValueError(f"there are no {what} in {place}; known are {', '.join(FORMATS)}")
         return ""
     listed = "".join(f"\n  {each}" for each in bad[:SHOWN])
     listed += f"\n  (and {len(bad) - SHOWN:,} more)" if len(bad) > SHOWN else ""
-    told = f"{len(bad):,} of {len(bad) + count:,} {what} cannot be used"
+    told = f"{len(bad):,} of {len(bad) + count:,} {what}"
     if not count or not is_forgiving:
         way_out = "mend or remove them, or leave them out with --skip-bad" if count else "none is left"
-        raise ValueError(f"{told}; {way_out}:{listed}")
-    warnings.warn(f"{told}, and are left out:{listed}", stacklevel=2)
-    return f"; {len(bad):,} bad ones left out"
+        raise ValueError(f"{told} in {place} cannot be used; {way_out}:{listed}")
+    return f"{told} cannot be used, and are left out:{listed}"
+
+
+def of_bad(bad: list[str]) -> str:
+    """What a title says of them."""
+    return f"; {len(bad):,} bad ones left out" if bad else ""
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -185,12 +185,12 @@ class Normalisation:
             lowest, highest = float(low.min()), float(high.max())
             return cls((lowest + highest) / 2, (highest - lowest) / 2 if highest > lowest else 1.0)
         scale = torch.where(high > low, (square / count).sqrt(), 1.0)
-        wrong = (~(mean.isfinite() & scale.isfinite() & (scale > 0))).nonzero()[:1, 0].tolist()
-        for k in wrong:
-            is_small = float(torch.maximum(low[k].abs(), high[k].abs())) < 1
+        is_good = mean.isfinite() & scale.isfinite() & (scale > 0)
+        if not is_good.all():
+            k = int(is_good.int().argmin())
             raise ValueError(
-                f"column {names[k] if names else k + 1!r} must hold numbers whose squares are within float64, got "
-                f"{low[k]:g} to {high[k]:g}; rescale it first, such as by {'1e200' if is_small else '1e-200'}"
+                f"column {repr(names[k]) if names else k + 1} must hold numbers whose squares are within float64, got "
+                f"{low[k]:g} to {high[k]:g}; rescale it: divide it by the largest of them"
             )
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))
 

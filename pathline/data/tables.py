@@ -1,7 +1,11 @@
 """Tables in blocks, whatever their size: rows of cells, of which some columns are numbers and one may be a class.
 
 A chunk of a .csv that holds plain numbers, beside the class, is read by NumPy all at once. What that cannot read is
-read cell by cell, to the same numbers, and what is wrong in it is told by its line and column.
+read cell by cell, to the same numbers, and what is wrong in it is told by its line and column. Numbers are rounded to
+float64, whatever their digits: of a whole one beyond 2**53, subtract an offset first.
+
+The first row holds the names of columns if one of its cells, the class aside, is no number; or if it counts them, from
+0, as pandas does where it is given no names, or from 1. Other numbers in it, such as years, are a sample.
 """
 
 from __future__ import annotations
@@ -91,7 +95,7 @@ class Columns:
             ValueError: If something is wrong: in a cell, or of the classes.
         """
         if self.wrong:
-            hint = "" if self.label else ", or name the column that holds the class with --label"
+            hint = "" if self.label or self.numbers else ", or name the column that holds the class with --label"
             raise ValueError(
                 f"{self.path}, {self.complaint}{more(self.wrong)}; correct it, remove the line or the column{hint}"
             )
@@ -257,8 +261,9 @@ def _delimiter(text: str) -> str:
 
 
 def _columns(path: Path, line: int, first: list[str], label: str, numbers: str) -> tuple[Columns, bool]:
-    """The columns, and whether the first row is their names: one of numbers, the label aside, is not."""
-    if all(number(cell) is not None for i, cell in enumerate(first, 1) if str(i) != label):
+    """The columns, and whether the first row is their names: of numbers, the class aside, only 0, 1, ... or 1, ..."""
+    counts = len(first) > 1 and any(first == [str(i + k) for i in range(len(first))] for k in (0, 1))
+    if not counts and all(number(cell) is not None for i, cell in enumerate(first, 1) if str(i) != label):
         return Columns(path, [str(i) for i in range(1, len(first) + 1)], label, numbers), False
     met = set()
     for i, name in enumerate(first, 1):

@@ -84,6 +84,18 @@ def test_a_touched_file_has_the_same_digest_and_a_changed_one_another(table, pla
     assert len(list(place.iterdir())) == 1  # one of each file: the old one is gone
 
 
+def test_a_file_put_in_place_of_one_of_the_same_size_and_time_is_read(table):
+    first, before = load(table), table.stat()
+    other = table.with_name("other.csv")
+    other.write_text(TABLE.replace("5", "7"))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(table)
+    assert table.stat().st_mtime_ns == before.st_mtime_ns and load(table).x[2].tolist() == [7, 6] != first.x[2].tolist()
+    table.write_text(TABLE)  # the same file
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    same(load(table), first)
+
+
 def test_classes_met_in_another_order_are_other_data(table):
     first = load(table)
     table.write_text(TABLE.replace("x", "z").replace("y", "x").replace("z", "y"))

@@ -42,15 +42,26 @@ def test_without_a_label_every_column_is_a_number(tmp_path):
 @pytest.mark.parametrize(
     ("text", "label", "columns", "x"),
     [
-        ("1,2\n3,4\n", "", ("1", "2"), [[1, 2], [3, 4]]),
+        ("5,7\n3,4\n", "", ("1", "2"), [[5, 7], [3, 4]]),
         ("1,2,b\n3,4,a\n5,6,a\n", "3", ("1", "2"), [[1, 2], [3, 4], [5, 6]]),
-        ("7\n8\n", "", ("1",), [[7], [8]]),
+        ("1\n8\n", "", ("1",), [[1], [8]]),
+        ("2001,2002\n3,4\n", "", ("1", "2"), [[2001, 2002], [3, 4]]),
+        ("0.0,1.0\n3,4\n", "", ("1", "2"), [[0, 1], [3, 4]]),
+        ("2,1\n3,4\n", "", ("1", "2"), [[2, 1], [3, 4]]),
     ],
-    ids=["numbers", "label by number", "one column"],
+    ids=["numbers", "label by number", "one column", "years", "fractions", "no count"],
 )
 def test_a_first_row_of_numbers_is_no_header(tmp_path, text, label, columns, x):
     samples = read(tmp_path, text, label)
     assert samples.columns == columns and samples.x.tolist() == x
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_first_row_that_counts_its_columns_is_a_header(tmp_path, start):
+    names = tuple(str(start + k) for k in range(3))
+    samples = read(tmp_path, ",".join(names) + "\n0.5,7,b\n1.5,8,a\n2,9,a\n", names[2])
+    assert samples.columns == names[:2] and samples.x.tolist() == [[0.5, 7], [1.5, 8], [2, 9]]
+    assert samples.classes == ("a", "b")
 
 
 def test_quotes_blanks_and_empty_lines_are_no_matter(tmp_path):
@@ -152,6 +163,28 @@ def test_y_of_an_npz_may_be_numbers(tmp_path, y, names):
     samples = pl.FileSource(str(tmp_path / "my.npz")).load()
     assert samples.numbers == names and samples.classes == ()
     assert samples.y.dtype == torch.float64 and samples.y.tolist() == y.reshape(4, -1).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_whole_numbers_that_would_be_rounded_are_refused_by_their_place(tmp_path, name, dtype):
+    arrays = {"x": np.arange(8).reshape(4, 2), "y": np.arange(8).reshape(4, 2)}
+    large = np.full((4, 2), 2**53 - 1, dtype)
+    np.savez(tmp_path / "my.npz", **(arrays | {name: large}))
+    samples = pl.FileSource(str(tmp_path / "my.npz")).load()
+    assert (samples.x if name == "x" else samples.y).tolist() == large.tolist()
+    large[2, 1] = 2**53 + 1
+    np.savez(tmp_path / "my.npz", **(arrays | {name: large}))
+    with pytest.raises(ValueError, match=rf"{name}\[2, 1\] must be .* below 2\*\*53, .*offset.*got 9007199254740993"):
+        pl.FileSource(str(tmp_path / "my.npz")).load()
+
+
+def test_whole_y_that_are_all_different_may_become_numbers(tmp_path):
+    np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=np.array([31.0, 45, 62, 70]))
+    with pytest.raises(
+        ValueError, match=r"for each of the 4 samples; save y\[:, None\] to condition on them as numbers"
+    ):
+        pl.FileSource(str(tmp_path / "my.npz")).load()
 
 
 # ---- bombs

@@ -6,7 +6,6 @@ import os
 import struct
 import time
 import tracemalloc
-import warnings
 import zlib
 from pathlib import Path
 
@@ -293,7 +292,7 @@ def test_of_a_folder_of_parts_train_is_read(tmp_path):
     for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "validation/b/4.png"):
         put(tmp_path, name, flat(int(name[-5])))
     samples = read(tmp_path)
-    assert shown(samples) == {"a": [1], "b": [2]} and f"{tmp_path}/train" in samples.title
+    assert shown(samples) == {"a": [1], "b": [2]} and samples.title.startswith(f"{tmp_path.name}/train: 2")
     put(tmp_path, "plane/a/5.png", flat(5))  # now train is one class of things among others
     assert set(read(tmp_path).classes) == {"train", "test", "validation", "plane"}
 
@@ -395,7 +394,7 @@ def test_a_folder_that_cannot_be_trained_on_says_so_at_once(tmp_path):
 def test_a_class_for_each_picture_is_refused(tmp_path):
     for name in "abc":
         put(tmp_path, f"{name}/1.png", flat(1))
-    assert "a different one for each of 3" in refused(tmp_path)
+    assert "its folders must be classes, got a different one for each of the 3" in refused(tmp_path)
 
 
 @pytest.mark.fast
@@ -474,11 +473,9 @@ def test_every_bad_file_is_named_before_anything_is_trained(tmp_path, count):
         line.strip().startswith(f"{name} {reason}")
         for line, (name, reason) in zip(told, sorted(bad.items()), strict=True)
     )
-    with pytest.warns(UserWarning) as warned:
-        samples = source_of(str(tmp_path), skip_bad=True).load()
-    assert [str(warning.message).splitlines()[1:] for warning in warned] == [told]
+    for _ in range(2):  # the second time, from the cache
+        with pytest.warns(UserWarning) as warned:
+            samples = source_of(str(tmp_path), skip_bad=True).load()
+        assert [str(warning.message).splitlines()[1:] for warning in warned] == [told]
     assert len(samples) == count - len(bad) and samples.shape == (3, 16, 16)
-    assert f"{len(bad)} bad ones left out" in samples.title
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(source_of(str(tmp_path), skip_bad=True).load()) == len(samples)  # nothing is read again
+    assert f"{len(bad)} bad ones left out" in samples.title and str(tmp_path) not in samples.title

@@ -151,6 +151,10 @@ def test_so_many_classes_are_too_many(tmp_path, count, said):
         ("age,age", "different columns, got 'age' twice"),
         ("x,age,kind", "beside the numbers"),
         ("kind", "line 2, column 'kind': needs a number, got 'a'"),
+        (
+            "age",
+            r"got 'a' \(and 1 more like it\); correct it, remove the line or the column$",
+        ),  # with no word of --label
     ],
 )
 def test_columns_that_are_no_numbers_are_refused(tmp_path, numbers, said):
@@ -207,6 +211,22 @@ def test_a_table_in_parquet_is_its_numbers_and_classes(tmp_path):
 def test_what_is_wrong_in_parquet_is_told_by_row_and_column(tmp_path, columns, label, said):
     with pytest.raises(ValueError, match=said):
         pl.FileSource(parquet(tmp_path / "my.parquet", **columns), label).load()
+
+
+def test_a_category_that_does_not_occur_is_no_class(tmp_path):
+    kind = pyarrow.DictionaryArray.from_arrays(pyarrow.array([3, 0, 3, 3, None, 0]), ["d", "x", "y", "b"])
+    path = parquet(tmp_path / "my.parquet", a=[1, 2, 3, 4], kind=kind[:4])
+    samples = pl.FileSource(path, "kind").load()
+    assert samples.classes == ("b", "d") and samples.y.tolist() == [0, 1, 0, 0]
+    path = parquet(tmp_path / "my.parquet", a=list(range(6)), kind=kind)
+    with pytest.raises(ValueError, match="row 5, column 'kind': needs the name of a class, got an empty cell"):
+        pl.FileSource(path, "kind").load()
+
+
+def test_whole_numbers_in_parquet_that_would_be_rounded_are_refused(tmp_path):
+    path = parquet(tmp_path / "my.parquet", a=[1.5, 2, 3, 4], id=[1, 2**53 - 1, 3, -(2**53) - 1])
+    with pytest.raises(ValueError, match=r"row 4, column 'id': needs .*offset first\), got -9007199254740993; correct"):
+        pl.FileSource(path).load()
 
 
 def test_what_is_no_parquet_is_refused(tmp_path):
