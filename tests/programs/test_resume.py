@@ -21,7 +21,7 @@ from pathline.cli.interruption import Interruption
 from pathline.cli.main import main
 from pathline.training import checkpoint
 
-STEPS, EVALUATE = 500, 150
+STEPS, EVALUATE = 250, 80
 FLAGS = (
     f"moons --steps {STEPS} --batch-size 16 --width 8 --depth 1 --log-every 1 --evaluate-every {EVALUATE}"
     " --checkpoint-every 1000 --precision float32"
@@ -33,10 +33,10 @@ from pathline import trainer
 from pathline.cli.main import main
 real, calls = trainer.loss_by_time, []
 
-def slow(*arguments, is_asked_to_stop):
+def slow(*arguments, is_asked_to_stop, **more):
     calls.append(1)
-    patience = 1 if len(calls) == {} else 0  # in seconds, for each of 40 stretches
-    return real(*arguments, is_asked_to_stop=lambda: time.sleep(patience) or is_asked_to_stop())
+    patience = 2 if len(calls) == {} else 0  # in seconds, for each of ten stretches or more
+    return real(*arguments, is_asked_to_stop=lambda: time.sleep(patience) or is_asked_to_stop(), **more)
 
 trainer.loss_by_time = slow
 sys.exit(main())
@@ -73,7 +73,7 @@ def started(run, *flags, command=COMMAND):
 
 
 def slow_to_validate(count):
-    """The command, with a validation that takes 40 seconds, counted from 1."""
+    """The command, with a validation that takes 20 seconds or more, counted from 1."""
     return [sys.executable, "-c", SLOW_TO_VALIDATE.format(count)]
 
 

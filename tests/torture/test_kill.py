@@ -98,6 +98,7 @@ def test_the_real_command_is_killed(zygote, flags, tmp_path, often, figure):
            f"checkpoints of {len({*steps})} different steps, {min(steps)} to {max(steps)}")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_on_a_disk_that_runs_full_goes_on_where_there_is_room(zygote, flags, tmp_path, often, figure):
     assert zygote.command("train", *flags, "--out", tmp_path / "whole")["code"] == 0
     truth, disk, found = end_of(tmp_path / "whole"), tmp_path / "disk", []

@@ -9,10 +9,12 @@ import os
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what an optimizer imports when it is made: a second that no child need spend
 
 import pathline.cli.train
 from pathline.cli.main import main
@@ -47,8 +49,10 @@ def child(told: dict) -> None:
     code = 99
     try:
         code = main(told["argv"]) if "argv" in told else save(Path(told["run"]), told["step"], told["keep"])
-        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

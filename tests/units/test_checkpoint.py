@@ -239,13 +239,14 @@ def full():
     ("error", "is_for_good"), [(full(), False), (full(), True), (Dead(), True)], ids=["once", "for good", "killed"]
 )
 def test_a_save_that_fails_anywhere_leaves_all_old_or_all_new(written, tmp_path, error, is_for_good, step):
-    other = kit(seed=1)
+    other, begun = kit(seed=1), tmp_path / "begun"
+    shutil.copytree(written, begun)
+    save(begun, 1, kit(seed=2))
+    save(begun, 3, kit(seed=3))
+    (checkpoint.folder_of(begun, 3) / "state.json").write_bytes(b"")
 
     def saved(run, failing):
-        shutil.copytree(written, run)
-        save(run, 1, kit(seed=2))
-        save(run, 3, kit(seed=3))
-        (checkpoint.folder_of(run, 3) / "state.json").write_bytes(b"")
+        shutil.copytree(begun, run)
         before = tree(run)
         with pytest.MonkeyPatch.context() as patch:
             disk = Disk(patch, failing, error, is_for_good)
