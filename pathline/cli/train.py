@@ -251,6 +251,8 @@ def _another_way(run: Run) -> str:
 def _goodbye(run: Run) -> str:
     folder = run.folder
     first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
+    if run.numbers:
+        first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept_numbers().median(0).values.tolist())
     return (
         f"\npictures:    {folder}/samples/grid.png\n"
         f"             {folder}/samples/noise-to-data.gif\n"
