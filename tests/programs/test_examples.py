@@ -12,6 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 GALLERY = ROOT / "docs" / "gallery"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TRAINED = ("conditional_transport", "learned_field")  # networks, for a good while
 MODULES = sorted(path.stem for path in (ROOT / "pathline" / "plots").glob("[!_]*.py"))
 
 
@@ -52,7 +53,10 @@ def test_the_gallery_has_what_the_course_draws():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in TRAINED)) for path in EXAMPLES],
+)
 def test_an_example_makes_the_picture_in_the_docs(script, tmp_path):
     committed = pictured(script)
     made = tmp_path / committed.name
