@@ -32,7 +32,7 @@ class Result(NamedTuple):
     @property
     def said(self) -> list[str]:
         """The lines that pathline wrote to stderr; torchrun has a report of its own."""
-        begins = ("pathline train", "interrupted", "[rank", "│")
+        begins = ("pathline train", "interrupted", "[rank")
         return [line for line in self.err.splitlines() if line.startswith(begins)]
 
 
@@ -314,16 +314,15 @@ def test_a_process_that_alone_is_asked_to_stop_stops_all(tmp_path):
         ("moons --out {moons}", ("exists already", "--overwrite")),
         ("moons --batch-size 1", ("batch_size must give each of 2 processes a sample", "got 1")),
         ("--resume {moons}/nothing", ("is no run folder",)),
-        ("--resume {moons} --steps 9", ("leave out every flag but those of the machine",)),
+        ("--resume {moons} --steps 9", ("leave out every flag but those that the model",)),
         ("vectors --data nothing.csv", ("there is no file nothing.csv",)),
     ],
 )
 def test_what_is_wrong_is_said_once_and_the_job_ends(moons, tmp_path, arguments, words):
     result = torchrun(*arguments.format(moons=moons).split(), cwd=tmp_path)
     assert result.code != 0 and result.out == ""
-    said = [line for line in result.said if "For full helptext" not in line and set(line) - set("│─ ")]
-    assert all(word in " ".join(said) for word in words), result.err
-    assert sum(words[0] in line for line in said) == 1
+    assert all(word in result.err for word in words), result.err
+    assert sum(words[0] in line for line in result.err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []  # nor is a run begun
 
 
