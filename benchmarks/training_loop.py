@@ -2,7 +2,7 @@
 
 Both take optimizer steps of the digits preset: its U-Net, batch, clipping, average of the weights and share of dropped
 labels, with fused AdamW. The bare loop draws from torch's generator, where `train` has noise that is a function of
-(seed, sample), made ahead by a thread as on the command line. Where torchcfm is installed (`pip install --no-deps
+(seed, sample), made in the loop as on the command line, or ahead by a thread. Where torchcfm is installed (`pip install --no-deps
 torchcfm pot`), its matcher has a loop of the same steps as well. Ratios are by rounds of one block of steps each;
 "again" is a second bare loop, so its range is what noise alone does.
 
@@ -93,8 +93,8 @@ def main(threads: int, rounds: int, block: int) -> None:
     contenders = {
         "bare loop": blocks(bare(samples), block),
         "bare loop, again": blocks(bare(samples), block),
-        "pathline, train": blocks(pathline(samples, 1), block),
-        "pathline, train, nothing ahead": blocks(pathline(samples, 0), block),
+        "pathline, train": blocks(pathline(samples, 0), block),
+        "pathline, train, a thread ahead": blocks(pathline(samples, 1), block),
     }
     try:
         contenders["torchcfm's matcher"] = blocks(bare(samples, of_torchcfm()), block)
