@@ -2,9 +2,9 @@
 
 Both take optimizer steps of the digits preset: its U-Net, batch, clipping, average of the weights and share of dropped
 labels, with fused AdamW. The bare loop draws from torch's generator, where `train` has noise that is a function of
-(seed, sample), made in the loop as on the command line, or ahead by a thread. Where torchcfm is installed (`pip install --no-deps
-torchcfm pot`), its matcher has a loop of the same steps as well. Ratios are by rounds of one block of steps each;
-"again" is a second bare loop, so its range is what noise alone does.
+(seed, sample), made in the loop as on the command line, or ahead by a thread. Where torchcfm is installed
+(`pip install --no-deps torchcfm pot`), its matcher has a loop of the same steps as well. Ratios are by rounds of one
+block of steps each; "again" is a second bare loop, so its range is what noise alone does.
 
     python benchmarks/training_loop.py [--threads 2] [--rounds 15] [--block 20]
 """

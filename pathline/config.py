@@ -119,7 +119,7 @@ class Config:
     device: str = "auto"
     """Where it computes: cpu, cuda, or auto."""
     workers: int = 0
-    """Threads that make batches ahead, beside a GPU or for costly transport; where the same cores train, 0 is faster."""
+    """Threads that make batches ahead, beside a GPU or for costly transport; 0, none, where the same cores train."""
     compile: bool = False
     """Whether the network is compiled: slow to start, then faster."""
     shard: bool = False
