@@ -140,7 +140,7 @@ def _go_on(run: Run, console: Console, group: Group) -> int:
     is_new = not is_finished and not checkpoint.steps_of(run.folder)  # it was killed before the first was there
     if is_new:
         console.print(f"{run.folder} has no checkpoint yet: training begins at step 0")
-    elif run.checkpoint().step >= config.steps and is_finished:
+    elif is_finished and run.checkpoint().step >= config.steps:
         console.print(f"{run.folder} is finished: {config.steps} steps. Sample it with: pathline sample {run.folder}")
         return 0
     samples = _read(config, group)
