@@ -72,10 +72,12 @@ from .runs import guided as guided
 from .sampling.dynamics import diffusion_of as diffusion_of
 from .sampling.dynamics import flow_of as flow_of
 from .sampling.dynamics import langevin_of as langevin_of
+from .sampling.grids import Grid as Grid
+from .sampling.grids import UniformGrid as UniformGrid
 from .sampling.sample import sample as sample
+from .sampling.sampler import Sampler as Sampler
 from .sampling.samplers import DDIM as DDIM
 from .sampling.samplers import ODESampler as ODESampler
-from .sampling.samplers import Sampler as Sampler
 from .sampling.samplers import SDESampler as SDESampler
 from .sampling.samplers import default_sampler as default_sampler
 from .sampling.sigmas import BetaSigma as BetaSigma

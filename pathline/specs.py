@@ -26,8 +26,8 @@ def catalogue(family: type[T]) -> dict[str, Callable[..., T] | T]:
     for info in pkgutil.iter_modules(package.__path__):
         for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
             if isinstance(value, family) and name.isupper():
-                found[name.lower().replace("_", "-")] = value
                 found.pop(_name(type(value), family), None)  # a class with constants is chosen by them
+                found[name.lower().replace("_", "-")] = value
             elif inspect.isclass(value) and issubclass(value, family) and _is_member(value):
                 found[_name(value, family)] = value
                 made = [method for method, kind in vars(value).items() if isinstance(kind, classmethod)]
@@ -95,7 +95,8 @@ def spec_of(family: type[T], value: T) -> dict[str, Any]:
         if known is value:
             return {"name": name, "arguments": {}}
         if known is type(value) and is_dataclass(value):
-            arguments = {name: getattr(value, name) for name in inspect.signature(known).parameters}
+            takes = inspect.signature(known).parameters.items()
+            arguments = {key: getattr(value, key) for key, one in takes if getattr(value, key) != one.default}
             if all(isinstance(argument, str | int | float | None) for argument in arguments.values()):
                 return {"name": name, "arguments": arguments}
             raise ValueError(f"{value!r} cannot be written down: its arguments must be numbers or words")

@@ -18,7 +18,8 @@ from pathline.plots.axes import save
 from pathline.plots.images import image_grid
 from pathline.runs import Run, guided
 from pathline.sampling.sample import STEPS, sample
-from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler, default_sampler
+from pathline.sampling.sampler import Sampler
+from pathline.sampling.samplers import DDIM, ODESampler, SDESampler, default_sampler
 from pathline.sampling.sigmas import Sigma
 from pathline.solvers.runge_kutta import RungeKutta
 from pathline.solvers.solver import Solver

@@ -10,7 +10,8 @@ from torch import Tensor
 from pathline.fields.field import Field, evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
-from pathline.sampling.samplers import Sampler, default_sampler
+from pathline.sampling.sampler import Sampler
+from pathline.sampling.samplers import default_sampler
 
 STEPS = 50  # of the sampler, unless told otherwise
 

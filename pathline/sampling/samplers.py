@@ -15,7 +15,6 @@ Source: Song et al. 2021, https://arxiv.org/abs/2010.02502, equations 12 and 16 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -28,38 +27,14 @@ from pathline.noise import Noise
 from pathline.paths.bridge import BridgePath
 from pathline.paths.predictions import DATA, NOISE
 from pathline.sampling.dynamics import FieldDiffusion, FieldFlow, Reading, field_heads, no_gradient, read_along
+from pathline.sampling.grids import UNIFORM, Grid
+from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.runge_kutta import HEUN, RungeKutta
-from pathline.solvers.solver import Draw, Solver, advance, between, grid
+from pathline.solvers.solver import Draw, Solver, advance, between
 from pathline.solvers.stochastic import EulerMaruyama
 
 STIFF = 1.0  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
-
-
-class Sampler(ABC):
-    """A way along a path. `nodes` are the fractions of a step at which the field is called."""
-
-    nodes: tuple[float, ...]
-
-    @abstractmethod
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
-        """The points at `times`, from `x` at the first of them; upwards to data, or downwards to noise."""
-
-    def times(self, field: Field, steps: int | None = None, evaluations: int | None = None) -> Tensor:
-        """An even grid from noise to data with this many steps, or at most this many calls of the field.
-
-        Raises:
-            ValueError: Unless exactly one is given, and is enough for one step.
-        """
-        if (steps is None) == (evaluations is None):
-            raise ValueError(f"give either steps or evaluations, got steps={steps}, evaluations={evaluations}")
-        if steps is None:
-            steps = int(evaluations or 0) // len(self.nodes)
-            if steps < 1:
-                raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -67,6 +42,7 @@ class ODESampler(Sampler):
     """Along the flow of a field, by an ODE solver. It draws nothing but its start."""
 
     solver: RungeKutta = HEUN
+    grid: Grid = UNIFORM
 
     def __post_init__(self) -> None:
         if self.solver.is_stochastic:
@@ -97,6 +73,7 @@ class SDESampler(Sampler):
 
     sigma: float | Callable[[Tensor], Tensor] | Sigma
     solver: Solver = field(default_factory=EulerMaruyama)
+    grid: Grid = UNIFORM
 
     def __post_init__(self) -> None:
         sigma_of(self.sigma)
@@ -126,6 +103,7 @@ class DDIM(Sampler):
     """
 
     eta: float = 0.0
+    grid: Grid = UNIFORM
     nodes = (0.0,)
 
     def __post_init__(self) -> None:
@@ -145,21 +123,6 @@ class DDIM(Sampler):
 def default_sampler() -> Sampler:
     """The best general method: what `sample` and the command line use unless told otherwise."""
     return ODESampler(HEUN)
-
-
-def path_grid(times: Tensor) -> Tensor:
-    """A grid that stays on the path.
-
-    Raises:
-        ValueError: If it is not strictly monotone, or leaves [0, 1].
-    """
-    times = grid(times)
-    if times.min() < 0 or times.max() > 1:
-        raise ValueError(
-            f"times must stay in [0, 1], noise to data, got {times[0]:g} to {times[-1]:g}; "
-            "a bare process (walk) may go anywhere"
-        )
-    return times
 
 
 class _Parts(NamedTuple):

@@ -15,7 +15,8 @@ from pathline.paths.bridge import BridgePath
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Prediction
 from pathline.sampling.dynamics import diffusion_of, flow_of
 from pathline.sampling.sample import sample
-from pathline.sampling.samplers import ODESampler, Sampler, SDESampler
+from pathline.sampling.sampler import Sampler
+from pathline.sampling.samplers import ODESampler, SDESampler
 from pathline.solvers.stochastic import StochasticHeun
 from pathline.verify.fields import residual
 from pathline.verify.parts import mixture, points, spread_times

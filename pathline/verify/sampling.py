@@ -19,7 +19,8 @@ from pathline.paths.predictions import DATA, NOISE
 from pathline.paths.schedules import LinearSchedule, Schedule, VariancePreservingSchedule
 from pathline.sampling.dynamics import diffusion_of
 from pathline.sampling.sample import sample
-from pathline.sampling.samplers import DDIM, ODESampler, Sampler, SDESampler
+from pathline.sampling.sampler import Sampler
+from pathline.sampling.samplers import DDIM, ODESampler, SDESampler
 from pathline.sampling.sigmas import MemorylessSigma, Sigma
 from pathline.solvers.runge_kutta import EULER, HEUN
 from pathline.solvers.solver import WALK_STREAM

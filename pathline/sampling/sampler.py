@@ -1,0 +1,55 @@
+"""A sampler is a way along the path of a field: which times, and how from each to the next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from pathline.fields.field import Field
+from pathline.noise import Noise
+from pathline.sampling.grids import UNIFORM, Grid
+from pathline.solvers.solver import grid
+
+
+class Sampler(ABC):
+    """A way along a path. `nodes` are the fractions of a step at which the field is called."""
+
+    nodes: tuple[float, ...]
+    grid: Grid = UNIFORM
+
+    @abstractmethod
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+        """The points at `times`, from `x` at the first of them; upwards to data, or downwards to noise."""
+
+    def times(self, field: Field, steps: int | None = None, evaluations: int | None = None) -> Tensor:
+        """Its grid from noise to data with this many steps, or at most this many calls of the field.
+
+        Raises:
+            ValueError: Unless exactly one is given, and is enough for one step.
+        """
+        if (steps is None) == (evaluations is None):
+            raise ValueError(f"give either steps or evaluations, got steps={steps}, evaluations={evaluations}")
+        if steps is None:
+            steps = int(evaluations or 0) // len(self.nodes)
+            if steps < 1:
+                raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        return self.grid.times(field, steps)
+
+
+def path_grid(times: Tensor) -> Tensor:
+    """A grid that stays on the path.
+
+    Raises:
+        ValueError: If it is not strictly monotone, or leaves [0, 1].
+    """
+    times = grid(times)
+    if times.min() < 0 or times.max() > 1:
+        raise ValueError(
+            f"times must stay in [0, 1], noise to data, got {times[0]:g} to {times[-1]:g}; "
+            "a bare process (walk) may go anywhere"
+        )
+    return times
