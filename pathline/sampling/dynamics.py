@@ -30,7 +30,7 @@ from pathline.paths.predictions import LARGE, SCORE, VELOCITY, Prediction, insid
 from pathline.paths.schedules import Coefficients
 from pathline.processes.processes import Langevin
 from pathline.sampling.sigmas import Sigma, sigma_of
-from pathline.tensors import time_of
+from pathline.tensors import meet, time_of
 
 Scale: TypeAlias = Any  # a float, or a tensor where a gradient with respect to time is wanted
 
@@ -64,6 +64,35 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
 
     A reading is singular where a coefficient has no finite value, or where a head's own target is infinite.
     """
+    m, n, singular = _columns(field, times, kinds)
+    moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
+    columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
+    return [
+        Reading(t, scales[0], scales[1:], bad)
+        for t, bad, scales in zip(moments, singular.tolist(), zip(*columns, strict=True), strict=True)
+    ]
+
+
+def read_each(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, Tensor | float]) -> Reading:
+    """How to read the same where each point has a time of its own: only the first singular one, if there is one."""
+    m, n, singular = _columns(field, times, kinds)
+    t = times[singular][0] if singular.any() else times.to(x.device, torch.promote_types(x.dtype, torch.float32))
+    return Reading(t, _each(m, x), tuple(_each(column, x) for column in n), bool(singular.any()))
+
+
+def _each(column: Tensor, x: Tensor) -> Scale:
+    """A number for each point, shaped to multiply it, or one float where that is 0 or 1 for all."""
+    if not column.requires_grad:
+        for number in (0, 1):
+            if (column == number).all():
+                return number
+    return meet(column.to(x.device, torch.promote_types(x.dtype, torch.float32)), x).to(x.dtype)
+
+
+def _columns(
+    field: Field, times: Tensor, kinds: dict[Prediction, Tensor | float]
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The factors m and n at each of the times, and where they are singular."""
     path = field.path
     m = torch.zeros_like(times)
     n = [torch.zeros_like(times) for _ in field.heads]
@@ -79,12 +108,7 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
         singular |= (scale != 0) & ~field.interval(kind).covers(times)
         if path.is_gaussian:  # a bridge's velocity and score have finite means at its ends, though their targets do not
             singular |= (scale != 0) & ~path.is_bounded(kind, times)
-    moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
-    columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
-    return [
-        Reading(t, scales[0], scales[1:], bad)
-        for t, bad, scales in zip(moments, singular.tolist(), zip(*columns, strict=True), strict=True)
-    ]
+    return m, n, singular
 
 
 class FieldFlow:
@@ -119,12 +143,14 @@ class FieldFlow:
             ValueError: If it has no finite value at t.
         """
         if t.ndim:
-            return torch.cat([self.drift(x[i : i + 1], time) for i, time in enumerate(t)])
-        reading = self.reading(x, t)
+            times = t.to("cpu", torch.float64)
+            reading = read_each(self.field, x, times, self.kinds(times))
+        else:
+            reading = self.reading(x, t)
         if reading.is_singular:
             raise ValueError(
-                f"the drift cannot be read at t = {float(t):g} from the {field_heads(self.field)} of this field on "
-                f"{self.field.path}; begin or end inside, or sample with a Sampler, which steps over this end"
+                f"the drift cannot be read at t = {float(reading.t):g} from the {field_heads(self.field)} of this "
+                f"field on {self.field.path}; begin or end inside, or sample with a Sampler, which steps over this end"
             )
         return reading(x, self.field.values(x, reading.t))
 

@@ -2,7 +2,9 @@
 
     k_i = u(x + h sum_j a_ij k_j, t + c_i h),   x_s = x + h sum_i b_i k_i,   h = s - t
 
-Source: Hairer, Norsett & Wanner 1993, "Solving Ordinary Differential Equations I", section II.1
+Source: Hairer, Norsett & Wanner 1993, "Solving Ordinary Differential Equations I", section II.1; Ralston 1962,
+https://doi.org/10.1090/S0025-5718-1962-0150954-0; Dormand & Prince 1980,
+https://doi.org/10.1016/0771-050X(80)90013-3; Tsitouras 2011, https://doi.org/10.1016/j.camwa.2011.06.002
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class RungeKutta(Solver):
         return _combined(x, t, s, self.b, k)
 
     def __repr__(self) -> str:
-        return self.name.upper()
+        return self.name.upper().replace("-", "_")
 
     def check(self, process: Any, times: Tensor) -> None:
         """Refuse a process that has noise."""
@@ -56,10 +58,39 @@ def _combined(x: Tensor, t: Tensor, s: Tensor, weights: tuple[float, ...], k: li
 EULER = RungeKutta("euler", 1, a=((),), b=(1.0,), nodes=(0.0,))
 MIDPOINT = RungeKutta("midpoint", 2, a=((), (1 / 2,)), b=(0.0, 1.0), nodes=(0.0, 1 / 2))
 HEUN = RungeKutta("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2), nodes=(0.0, 1.0))
+RALSTON = RungeKutta("ralston", 2, a=((), (2 / 3,)), b=(1 / 4, 3 / 4), nodes=(0.0, 2 / 3))
 RK4 = RungeKutta(
     "rk4",
     4,
     a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
     b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
     nodes=(0.0, 1 / 2, 1 / 2, 1.0),
+)
+DORMAND_PRINCE = RungeKutta(
+    "dormand-prince",
+    5,
+    a=(
+        (),
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    ),
+    b=(35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+    nodes=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0),
+)
+TSITOURAS = RungeKutta(
+    "tsitouras",
+    5,
+    a=(
+        (),
+        (0.161,),
+        (-0.008480655492356989, 0.335480655492357),
+        (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
+        (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
+        (5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383),
+    ),
+    b=(0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774),
+    nodes=(0.0, 0.161, 0.327, 0.9, 0.9800255409045097, 1.0),
 )

@@ -58,7 +58,7 @@ def test_a_step_calls_the_field_once_a_node(sampler, steps):
 
 
 @each_sampler
-@pytest.mark.parametrize("evaluations", [4, 7, 12])
+@pytest.mark.parametrize("evaluations", [6, 7, 12])
 def test_evaluations_are_the_most_calls(sampler, evaluations):
     field = Counted()
     times = sampler.times(field, evaluations=evaluations)
