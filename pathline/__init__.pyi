@@ -70,9 +70,12 @@ from .processes.processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from .runs import Run as Run
 from .runs import guided as guided
 from .sampling.adaptive import AdaptiveSampler as AdaptiveSampler
+from .sampling.churn import ChurnSampler as ChurnSampler
+from .sampling.corrector import PredictorCorrector as PredictorCorrector
 from .sampling.dynamics import diffusion_of as diffusion_of
 from .sampling.dynamics import flow_of as flow_of
 from .sampling.dynamics import langevin_of as langevin_of
+from .sampling.exponential import ExponentialSDE as ExponentialSDE
 from .sampling.grids import Grid as Grid
 from .sampling.grids import UniformGrid as UniformGrid
 from .sampling.sample import sample as sample
@@ -92,6 +95,7 @@ from .solvers.adaptive import NonFiniteError as NonFiniteError
 from .solvers.adaptive import SingularError as SingularError
 from .solvers.adaptive import SolverError as SolverError
 from .solvers.adaptive import Tsit5 as Tsit5
+from .solvers.brownian import BrownianPath as BrownianPath
 from .solvers.runge_kutta import DORMAND_PRINCE as DORMAND_PRINCE
 from .solvers.runge_kutta import EULER as EULER
 from .solvers.runge_kutta import HEUN as HEUN

@@ -62,12 +62,15 @@ class Noise:
     seed: int
     first: int = 0
     stream: int = 0
+    draw: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed}")
-        if self.first < 0 or not 0 <= self.stream <= WORD:
-            raise ValueError(f"first and stream must not be negative, got first={self.first}, stream={self.stream}")
+        if min(self.first, self.draw) < 0 or not 0 <= self.stream <= WORD:
+            raise ValueError(
+                f"first, stream and draw must not be negative, got {self.first}, {self.stream} and {self.draw}"
+            )
 
     def at(self, first: int) -> Noise:
         """The same noise for a batch that begins `first` samples later."""
@@ -76,6 +79,10 @@ class Noise:
     def of(self, stream: int) -> Noise:
         """The noise of another stream."""
         return replace(self, stream=stream)
+
+    def after(self, draws: int) -> Noise:
+        """The same noise from a later draw on: what a walk of its remaining steps meets."""
+        return replace(self, draw=self.draw + draws)
 
     def words(self, shape: Sequence[int], draw: int = 0, device: torch.device | None = None) -> Tensor:
         """Random 32-bit words in int64, of `shape` (batch, ...), four of each counter side by side."""
@@ -169,7 +176,12 @@ class Noise:
             last = min(first + BLOCK, -(-(start + count) // 4))
             number, element = divmod(np.arange(len(draws) * (last - first)), last - first)
             element += first
-            columns = (element & WORD, element >> 32, number + draws.start, np.full_like(element, self.stream))
+            columns = (
+                element & WORD,
+                element >> 32,
+                number + (self.draw + draws.start),
+                np.full_like(element, self.stream),
+            )
             if is_host:  # NumPy's integers are faster here than torch's, three times so for few
                 words = tuple(map(torch.from_numpy, philox(columns, key)))
             else:

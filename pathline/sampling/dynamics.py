@@ -17,10 +17,8 @@ https://doi.org/10.1016/0304-4149(82)90051-5, for the reversal
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
@@ -155,6 +153,22 @@ class FieldFlow:
         return reading(x, self.field.values(x, reading.t))
 
 
+class Decay(NamedTuple):
+    """The integral of sigma^2 / (2 v) over each step, v = alpha^2 spread + beta^2, as a sum over nodes within it.
+
+    Each of shape `(steps, nodes)`: sigma^2/2 with the weight of its node, alpha^2 and beta^2.
+    """
+
+    half: Tensor
+    alpha_squared: Tensor
+    beta_squared: Tensor
+
+    @property
+    def of_still_data(self) -> Tensor:
+        """Of shape `(steps,)`, for a spread of 0: how far the noise of a point is renewed whose data stands still."""
+        return (self.half / self.beta_squared).sum(1)
+
+
 class FieldDiffusion(FieldFlow):
     """The SDE of a field with diffusion sigma, whose marginals are those of the flow."""
 
@@ -171,27 +185,22 @@ class FieldDiffusion(FieldFlow):
         half = -squared / 2 if self.is_backward else squared / 2
         return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
 
-    def decay(self, times: Tensor) -> Tensor:
-        """How far each step of a grid renews the noise of a point: the integral of sigma^2 / (2 beta^2), >= 0.
+    def decay(self, times: Tensor) -> Decay:
+        """How far each step of a grid renews the noise of a point.
 
-        Infinite next to an infinite sigma, and on the way back from data, where a point holds no noise to keep.
+        Infinitely next to an infinite sigma, and on the way back from data, where a point holds no noise to keep; not
+        at all on a path without noise that an SDE would renew.
         """
         schedule = self.field.path.schedule
-        if not self.field.path.is_gaussian:  # no noise that an SDE would renew: the steps are as long as they are asked
-            return torch.zeros(len(times) - 1, dtype=times.dtype)
         nodes, weights = (torch.from_numpy(row) for row in leggauss(8))
         inner = times[:-1, None] + (nodes + 1) / 2 * times.diff()[:, None]
         c = schedule.at(inner)
         squared = self.sigma.squared(inner.flatten(), Coefficients(*(row.flatten() for row in c))).reshape(inner.shape)
-        integral = (squared / (2 * c.beta**2)) @ (weights / 2) * times.diff().abs()
+        half = squared / 2 * (weights / 2) * times.diff().abs()[:, None]
         wild = self.sigma.squared(times, inside(schedule, times)) > LARGE
-        from_data = schedule.beta(times[:-1]) == 0
-        return torch.where(wild[:-1] | wild[1:] | (from_data & (integral > 0)), torch.inf, integral)
-
-    def lower(self, times: Tensor, factor: Tensor) -> None:
-        """Lower sigma^2 by a factor at each time, and between them by what lies between."""
-        order = times.argsort()
-        self.sigma = _Lowered(self.sigma, times[order], factor[order])
+        from_data = (schedule.beta(times[:-1]) == 0) & half.any(1)
+        half[wild[:-1] | wild[1:] | from_data] = torch.inf
+        return Decay(half if self.field.path.is_gaussian else torch.zeros_like(half), c.alpha**2, c.beta**2)
 
     def prepare(self, times: Tensor, x: Tensor) -> Tensor:
         """Read all that a walk along these times will need. Returns where it is singular."""
@@ -207,19 +216,6 @@ class FieldDiffusion(FieldFlow):
 
     def _squared(self, times: Tensor) -> Tensor:
         return self.sigma.squared(times, inside(self.field.path.schedule, times))
-
-
-@dataclass(frozen=True)
-class _Lowered(Sigma):
-    """A sigma whose square is multiplied by a factor, given at some times."""
-
-    sigma: Sigma
-    times: Tensor
-    factor: Tensor
-
-    def squared(self, t: Tensor, c: Coefficients) -> Tensor:
-        factor = torch.from_numpy(np.interp(t, self.times, self.factor))
-        return self.sigma.squared(t, c) * factor
 
 
 def no_gradient(times: Tensor) -> None:

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from pathline.noise import Draws, Noise, fresh_seed
+from pathline.solvers.brownian import BrownianPath
 
 WALK_STREAM = 1 << 16  # steps draw apart from a start made with the same noise
 Draw: TypeAlias = Callable[[Tensor], Tensor]  # standard normal numbers, shaped like what it is given
+Source: TypeAlias = Noise | BrownianPath  # of the numbers of a walk: of each step anew, or of one path for any steps
 
 
 class Process(Protocol):
@@ -86,7 +88,7 @@ def moved(x: Tensor, t: Tensor, s: Tensor, slope: Tensor, share: float = 1.0) ->
     return torch.add(x, slope, alpha=share * (float(s) - float(t)))
 
 
-def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
+def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
     """The states of a process at `times`: the first is `x` itself, and none is changed later.
 
     Args:
@@ -94,7 +96,8 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | 
         solver: The method of a step.
         x: Points of shape `(batch, *shape)` at `times[0]`.
         times: A strictly monotone grid, up or down.
-        noise: Where a stochastic step draws from; a fresh seed where left out.
+        noise: Where a stochastic step draws from, a `BrownianPath` to meet it whatever the steps; a fresh seed where
+            left out.
 
     Raises:
         ValueError: If the grid is not strictly monotone, or the solver is not one for this process.
@@ -104,11 +107,11 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | 
     return advance(process, solver, x, times, noise)
 
 
-def advance(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Noise | None) -> Iterator[Tensor]:
+def advance(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source | None) -> Iterator[Tensor]:
     """What `walk` does once its grid and its process are checked: the loop itself."""
     yield x
     noise = noise or Noise(fresh_seed() if solver.is_stochastic else 0)
-    draws = Draws(noise.of(noise.stream + WALK_STREAM))
+    draws = noise.along(times) if isinstance(noise, BrownianPath) else Draws(noise.of(noise.stream + WALK_STREAM))
     for draw, (t, s) in enumerate(pairwise(times.unbind())):
         x = solver.step(process, x, t, s, partial(draws, draw=draw))
         yield x

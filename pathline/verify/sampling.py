@@ -17,7 +17,10 @@ from pathline.noise import Noise, philox
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE
 from pathline.paths.schedules import LinearSchedule, Schedule, VariancePreservingSchedule
+from pathline.sampling.churn import ChurnSampler
+from pathline.sampling.corrector import PredictorCorrector
 from pathline.sampling.dynamics import diffusion_of
+from pathline.sampling.exponential import ExponentialSDE
 from pathline.sampling.sample import sample
 from pathline.sampling.sampler import Sampler
 from pathline.sampling.samplers import DDIM, ODESampler, SDESampler
@@ -26,7 +29,7 @@ from pathline.solvers.runge_kutta import EULER, HEUN
 from pathline.solvers.solver import WALK_STREAM
 from pathline.solvers.stochastic import StochasticHeun
 from pathline.verify.fields import sigmas
-from pathline.verify.parts import field, heads, mixture, points, schedules
+from pathline.verify.parts import each_head_and_schedule, field, heads, mixture, points, schedules
 from pathline.verify.table import Figure, law, once, worst_of
 
 COUNT, STEPS = 20_000, 1000
@@ -112,7 +115,33 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
         ("ddim:0", (DDIM(0.0), 500)),
         ("ddim:0.5", (DDIM(0.5), 500)),
         ("ddim:1", (DDIM(1.0), 500)),
+        ("exponential:1", (ExponentialSDE(1.0), 60)),
+        ("churn", (ChurnSampler(churn=10.0), 50)),
+        ("predictor-corrector", (PredictorCorrector(ODESampler(HEUN)), 40)),
     ]
+
+
+def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    others: dict[str, tuple[Sampler, int]] = {
+        "exponential:1": (ExponentialSDE(1.0), 200),
+        "exponential:memoryless": (ExponentialSDE(MemorylessSigma()), 200),
+        "churn": (ChurnSampler(churn=10.0), 400),
+        "predictor-corrector": (PredictorCorrector(ODESampler(HEUN)), 200),
+    }
+    return [
+        (f"{pair} {name}", (*parts, sampler, steps))
+        for pair, parts in each_head_and_schedule()
+        for name, (sampler, steps) in others.items()
+    ]
+
+
+@law(11, _every_other_pair, is_slow=True)
+def every_sampler_on_every_head_and_schedule(
+    head: Any, schedule: Schedule, sampler: Sampler, steps: int
+) -> Iterator[Figure]:
+    """Exponential steps, churn and correctors have the law of the data from every head on every schedule."""
+    x = sample(field(schedule, head), (COUNT, 2), sampler, steps=steps, seed=43)
+    yield from mode_figures(x, schedule.ends[1][1])
 
 
 @law(11, _samplers)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-TOPICS = ("paths", "fields", "bridges", "empirical", "solvers", "processes", "sampling", "training", "resuming")
+TOPICS = (
+    *("paths", "fields", "bridges", "empirical", "solvers", "processes", "sampling", "stiffness", "training", "resuming"),
+)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ FAMILIES = (
 EXAMPLES = {  # members whose constructor needs arguments, with values unlike any default
     pl.PolynomialSchedule: pl.PolynomialSchedule(2.5),
     pl.ConstantSigma: pl.ConstantSigma(0.7),
+    pl.ExponentialSDE: pl.ExponentialSDE(0.7),
     FileSource: FileSource("flowers.csv", "species"),
     HuggingFaceSource: HuggingFaceSource("ylecun/mnist"),
     IDXSource: IDXSource("train-images-idx3-ubyte.gz"),
@@ -56,7 +57,7 @@ OTHERS = [  # and values unlike the defaults of those that need none
 def members():
     for family in FAMILIES:
         for name, made in catalogue(family).items():
-            if not name.startswith("function") and name not in ("ode", "sde"):  # what they hold has no spec
+            if not name.startswith("function") and name not in ("ode", "sde", "predictor-corrector"):  # they hold more
                 value = EXAMPLES.get(made) or (made() if isinstance(made, type) else made)
                 yield pytest.param(family, value, id=f"{family.__name__}-{name}")
     for family, value in OTHERS:

@@ -1,0 +1,127 @@
+"""Churn: before each step of an ODE solver, back to a noisier time by fresh noise.
+
+In terms of the noise level beta/alpha, a step from t first goes to the time t^ < t whose level is 1 + gamma times as
+high, where the point
+
+    x^ = alpha^/alpha x + swell sqrt(beta^^2 - (alpha^/alpha)^2 beta^2) fresh
+
+has the law of that time, and then solves the flow from there. What fresh noise brings, old errors lose.
+
+Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2, for any path from noise
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pathline.fields.field import Field
+from pathline.paths.schedules import Schedule
+from pathline.sampling.dynamics import FieldFlow, no_gradient
+from pathline.sampling.grids import UNIFORM, Grid
+from pathline.sampling.renewal import gaussian_only
+from pathline.sampling.sampler import Sampler, path_grid
+from pathline.sampling.samplers import guarded
+from pathline.solvers.runge_kutta import HEUN, RungeKutta
+from pathline.solvers.solver import Draw, Solver, Source, advance
+
+MOST = math.sqrt(2) - 1  # gamma at most: the variance of the noise is then doubled
+HALVINGS = 60  # of the interval in which a time is sought: below the last bit of it
+
+
+@dataclass(frozen=True)
+class ChurnSampler(Sampler):
+    """The sampler of EDM, upwards only: an ODE solver with fresh noise before each step.
+
+    Attributes:
+        solver: Of the flow.
+        churn: How much noise all steps add together: gamma = churn / steps, at most sqrt(2) - 1.
+        low: The noise level, beta/alpha, below which none is added.
+        high: The level above which none is added.
+        swell: By how much the fresh noise is larger than it should be, to make up for fields that blur.
+
+    Raises:
+        ValueError: If the solver is one for SDEs, churn or low is negative, high not above low, or swell not positive.
+    """
+
+    solver: RungeKutta = HEUN
+    churn: float = 40.0
+    low: float = 0.05
+    high: float = 50.0
+    swell: float = 1.0
+    grid: Grid = UNIFORM
+
+    def __post_init__(self) -> None:
+        if self.solver.is_stochastic:
+            raise ValueError(f"solver must be one for ODEs, got {self.solver}; churn brings the noise")
+        if not (self.churn >= 0 and 0 <= self.low < self.high and self.swell > 0):
+            raise ValueError(
+                "churn must be 0 or more, low from 0 to below high, and swell positive, got "
+                f"churn={self.churn}, low={self.low}, high={self.high}, swell={self.swell}"
+            )
+
+    @property
+    def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Those of the solver."""
+        return self.solver.nodes
+
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+        """The points at `times`.
+
+        Raises:
+            ValueError: If times decrease, or the path is a bridge.
+        """
+        times = path_grid(times)
+        no_gradient(times)
+        gaussian_only(field)
+        if times[-1] < times[0]:
+            raise ValueError(
+                f"times must increase for churn, got {times[0]:g} to {times[-1]:g}: it goes back towards noise by "
+                "itself; ODESampler and SDESampler go down"
+            )
+        schedule, starts = field.path.schedule, times[:-1]
+        level = schedule.beta(starts) / schedule.alpha(starts)
+        gamma = min(self.churn / len(starts), MOST) * ((level >= self.low) & (level <= self.high))
+        is_churned = gamma > 0
+        earlier = torch.where(is_churned, time_of_level(schedule, level * (1 + gamma), starts), starts)
+        process = FieldFlow(field)
+        solver = guarded(self.solver, process, x, earlier, times[1:])
+        ratio = schedule.alpha(earlier) / schedule.alpha(starts)
+        fresh = (schedule.beta(earlier) ** 2 - (ratio * schedule.beta(starts)) ** 2).clamp(min=0).sqrt()
+        fresh = torch.where(is_churned, self.swell * fresh, 0.0)  # 0/0 at pure noise
+        rows = zip(earlier.unbind(), ratio.tolist(), fresh.tolist(), strict=True)
+        return advance(process, _Churned(solver, dict(zip(starts.tolist(), rows, strict=True))), x, times, noise)
+
+
+def time_of_level(schedule: Schedule, level: Tensor, latest: Tensor) -> Tensor:
+    """The times up to `latest` at which beta/alpha has fallen to a level, or 0 where it is never as high."""
+    early, late = torch.zeros_like(latest), latest
+    for _ in range(HALVINGS):
+        middle = (early + late) / 2
+        is_high = schedule.beta(middle) > level * schedule.alpha(middle)
+        early, late = torch.where(is_high, middle, early), torch.where(is_high, late, middle)
+    return torch.where(early > 0, late, 0.0)
+
+
+class _Churned(Solver):
+    """A solver's steps, each from an earlier time with fresh noise: that time, and the scales of point and noise."""
+
+    is_stochastic = True
+
+    def __init__(self, solver: Solver, rows: dict[float, tuple[Tensor, float, float]]) -> None:
+        self.solver, self.rows = solver, rows
+        self.nodes = solver.nodes
+
+    def check(self, process: FieldFlow, times: Tensor) -> None:
+        """Checked by the sampler."""
+
+    def step(self, process: FieldFlow, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
+        """The point at s, by way of the earlier time."""
+        earlier, ratio, fresh = self.rows[float(t)]
+        if fresh:
+            x = ratio * x + fresh * noise(x)
+        return self.solver.step(process, x, earlier, s, noise)

@@ -1,0 +1,62 @@
+"""Predictor and corrector: Langevin steps that keep the density, and bring back what a sampler left astray."""
+
+import pytest
+import torch
+
+import pathline as pl
+from pathline.noise import Noise
+
+pytestmark = pytest.mark.fast
+
+TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
+X = Noise(0).normal((4000, 1), dtype=torch.float64)
+
+
+def field(head=pl.VELOCITY, schedule=None):
+    normal = pl.Normal(torch.tensor([1.5], dtype=torch.float64), 0.25)
+    return pl.MixtureField(normal, pl.GaussianPath(schedule or pl.LinearSchedule()), head)
+
+
+@pytest.mark.parametrize("sampler", [pl.DDIM(1.0), pl.SDESampler(1.0), pl.ODESampler()], ids=repr)
+def test_corrections_of_no_length_leave_the_sampler_as_it_is(sampler):
+    corrected = pl.PredictorCorrector(sampler, length=1e-300)
+    inside = TIMES[5:20]
+    for a, b in zip(
+        corrected.walk(field(), X, inside, Noise(1)), sampler.walk(field(), X, inside, Noise(1)), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [TIMES, TIMES.flip(0)], ids=["up", "down"])
+@pytest.mark.parametrize("head", [pl.VELOCITY, pl.NOISE, pl.DATA, pl.SCORE], ids=repr)
+def test_it_ends_where_it_should(head, times):
+    start, mean, std = (X, 1.5, 0.5) if times[0] == 0 else (1.5 + 0.5 * X, 0, 1)
+    *_, end = pl.PredictorCorrector(pl.ODESampler(), 2).walk(field(head), start, times, Noise(1))
+    assert float(end.mean()) == pytest.approx(mean, abs=0.06) and float(end.std()) == pytest.approx(std, abs=0.04)
+
+
+def test_many_corrections_bring_back_what_began_wrong():
+    times = torch.tensor([0.5, 0.51], dtype=torch.float64)
+    *_, end = pl.PredictorCorrector(pl.DDIM(), 600, 0.1).walk(field(), 3 * X - 4, times, Noise(1))
+    assert float(end.mean()) == pytest.approx(0.51 * 1.5, abs=0.06)
+    assert float(end.var() / (0.51**2 * 0.25 + 0.49**2)) == pytest.approx(1, abs=0.12)
+
+
+def test_a_sample_is_its_own():
+    sampler = pl.PredictorCorrector(pl.SDESampler(1.0))
+    *_, whole = sampler.walk(field(), X, TIMES, Noise(1))
+    *_, part = sampler.walk(field(), X[300:310], TIMES, Noise(1, first=300))
+    assert torch.allclose(part, whole[300:310], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"corrections": 0}, "corrections must be at least 1, got 0"),
+        ({"ratio": 0.0}, "ratio must be positive, got 0.0"),
+        ({"length": -1.0}, "length must be positive, got -1.0"),
+    ],
+)
+def test_what_is_no_correction_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pl.PredictorCorrector(**wrong)
