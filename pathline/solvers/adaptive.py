@@ -173,6 +173,7 @@ class AdaptiveSolver(ABC):
         counts.evaluations.add_(2)
         ratio = before = torch.full_like(t, AIM)  # of the last try, and of the last step taken
         while len(rows):
+            h = h.bfloat16().double()  # 8 bits do, and what another batch rounds differently does not reach them
             s = torch.where((STRETCH * h).abs() >= (stop - t).abs(), stop, t + h)
             h = s - t
             self._refuse(rows, t, h, s == stop, ratio, counts)
