@@ -69,7 +69,8 @@ class Noise:
             raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed}")
         if min(self.first, self.draw) < 0 or not 0 <= self.stream <= WORD:
             raise ValueError(
-                f"first, stream and draw must not be negative, got {self.first}, {self.stream} and {self.draw}"
+                "first and stream must not be negative, nor draw, and stream fits 32 bits, "
+                f"got first={self.first}, stream={self.stream}, draw={self.draw}"
             )
 
     def at(self, first: int) -> Noise:
