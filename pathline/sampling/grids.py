@@ -1,18 +1,25 @@
 """Grids: where along a path a sampler stops.
 
-A grid is a rule from a number of steps to times, from noise (t = 0) to data (t = 1). Steps belong where the field
-turns; which rule puts them there depends on the schedule and on the method.
+A grid is a rule from a number of steps to times, from noise (t = 0) to data (t = 1). Every Gaussian path is the linear
+one in other coordinates, x / (alpha + beta) at the time alpha / (alpha + beta), its share of data: rules that speak of
+that share, or of log(alpha / beta), put the same points on every schedule.
+
+Source: Esser et al. 2024, https://arxiv.org/abs/2403.03206, equation 23 (shift); Karras et al. 2022,
+https://arxiv.org/abs/2206.00364, equation 5
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from pathline.fields.field import Field
+from pathline.paths.schedules import Schedule
 
 
 class Grid(ABC):
@@ -33,3 +40,169 @@ class UniformGrid(Grid):
 
 
 UNIFORM = UniformGrid()
+
+
+@dataclass(frozen=True)
+class CosineGrid(Grid):
+    """Finer towards both ends: the share of data is (1 - cos(pi u)) / 2."""
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """Even in u."""
+        return _between(field, (1 - (math.pi * _even(steps)).cos()) / 2)
+
+
+@dataclass(frozen=True)
+class ShiftedGrid(Grid):
+    """An even share of data with all its odds, alpha / beta, divided by `shift`: above 1 finer at noise, below at data.
+
+    Raises:
+        ValueError: If the shift is not positive.
+    """
+
+    shift: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"shift must be positive, got {self.shift}; 1 is an even grid, 3 is finer at noise")
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """U / (u + shift (1 - u))."""
+        u = _even(steps)
+        return _between(field, u / (u + self.shift * (1 - u)))
+
+
+@dataclass(frozen=True)
+class PowerGrid(Grid):
+    """Finer towards data: the share of noise falls as (1 - u)^power.
+
+    Raises:
+        ValueError: If the power is not positive.
+    """
+
+    power: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power must be positive, got {self.power}; 1 is an even grid, 1.5 is finer at data")
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """Even in u."""
+        return _between(field, 1 - (1 - _even(steps)) ** self.power)
+
+
+@dataclass(frozen=True)
+class LogSNRGrid(Grid):
+    """Even in log(alpha / beta) between two values, and the ends of the path.
+
+    Raises:
+        ValueError: Unless low is below high.
+    """
+
+    low: float = -4.0
+    high: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}; they are of log(alpha / beta)")
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """The ends, and steps - 1 between."""
+        return _with_ends(field, torch.linspace(self.low, self.high, steps - 1, dtype=torch.float64), self)
+
+
+@dataclass(frozen=True)
+class KarrasGrid(Grid):
+    """Even in (beta / alpha)^(1/rho) between two values, and the ends of the path: finer at data the larger rho is.
+
+    Raises:
+        ValueError: Unless rho is positive, and 0 < low < high.
+    """
+
+    rho: float = 7.0
+    low: float = 0.002
+    high: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rho < math.inf and 0 < self.low < self.high < math.inf):
+            raise ValueError(f"rho must be positive and 0 < low < high, got {self.rho}, {self.low} and {self.high}")
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """The ends, and steps - 1 between."""
+        high, low = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
+        return _with_ends(field, -self.rho * torch.linspace(high, low, steps - 1, dtype=torch.float64).log(), self)
+
+
+@dataclass(frozen=True)
+class QuantileGrid(Grid):
+    """The quantiles of any law of the share of data, given at even levels: as many steps where it has as much mass.
+
+    Raises:
+        ValueError: Unless they go from 0 to 1 and increase.
+    """
+
+    quantiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        q = self.quantiles
+        if len(q) < 2 or q[0] != 0 or q[-1] != 1 or any(not a < b for a, b in pairwise(q)):
+            raise ValueError(f"quantiles must increase from 0 to 1, got {q[:3]} ... {q[-1:]}")
+
+    def times(self, field: Field, steps: int) -> Tensor:
+        """Even in mass, with straight lines between the quantiles."""
+        q = torch.tensor(self.quantiles, dtype=torch.float64)
+        place = _even(steps) * (len(q) - 1)
+        below = place.floor().long().clamp(max=len(q) - 2)
+        return _between(field, torch.lerp(q[below], q[below + 1], place - below))
+
+
+def _even(steps: int) -> Tensor:
+    return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+
+
+def share_of(schedule: Schedule, t: Tensor) -> Tensor:
+    """The share of data in a point, alpha / (alpha + beta)."""
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    return alpha / (alpha + beta)
+
+
+def _between(field: Field, fraction: Tensor) -> Tensor:
+    """The times at which the share of data has gone a fraction of its way from the start of a path to its end."""
+    schedule = field.path.schedule
+    start, stop = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    return times_at(schedule, start + (stop - start) * fraction)
+
+
+def _with_ends(field: Field, logit: Tensor, grid: Grid) -> Tensor:
+    """The times of these values of log(alpha / beta), and the ends of the path.
+
+    Raises:
+        ValueError: If a value is beyond an end.
+    """
+    schedule = field.path.schedule
+    first, last = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).logit().tolist()
+    if len(logit) and not first < float(logit[0]) <= float(logit[-1]) < last:
+        raise ValueError(
+            f"{grid} must lie inside the path: log(alpha / beta) of {schedule} goes from {first:.4g} to {last:.4g}, "
+            f"and the grid's from {float(logit[0]):.4g} to {float(logit[-1]):.4g}"
+        )
+    ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
+    return times_at(schedule, torch.cat((ends[:1], logit, ends[1:])).sigmoid())
+
+
+def times_at(schedule: Schedule, share: Tensor) -> Tensor:
+    """The times at which a path has these shares of data, by bisection; its own ends for the first and the last.
+
+    A gradient with respect to the shares is that of the inverse function.
+    """
+    fixed = share.detach()
+    low, high = torch.zeros_like(fixed), torch.ones_like(fixed)
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_before = share_of(schedule, middle) < fixed
+        low, high = torch.where(is_before, middle, low), torch.where(is_before, high, middle)
+    times = torch.cat((torch.zeros_like(high[:1]), high[1:-1], torch.ones_like(high[:1])))
+    if not share.requires_grad:
+        return times
+    c = schedule.at(times)
+    slope = (c.alpha_dot * c.beta - c.alpha * c.beta_dot) / (c.alpha + c.beta) ** 2
+    return torch.cat((times[:1], (times + (share - fixed) / slope)[1:-1], times[-1:]))

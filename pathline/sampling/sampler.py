@@ -39,6 +39,10 @@ class Sampler(ABC):
             raise ValueError(f"steps must be at least 1, got {steps}")
         return self.grid.times(field, steps)
 
+    def settled(self, steps: int) -> Sampler:
+        """The method that it is for so many steps: itself, unless it chooses by their number."""
+        return self
+
 
 def path_grid(times: Tensor) -> Tensor:
     """A grid that stays on the path.

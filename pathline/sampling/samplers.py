@@ -20,6 +20,7 @@ from pathline.fields.field import Field
 from pathline.sampling.dynamics import FieldDiffusion, FieldFlow
 from pathline.sampling.exponential import Exponential
 from pathline.sampling.grids import UNIFORM, Grid
+from pathline.sampling.multistep import GeneralSampler
 from pathline.sampling.renewal import Renewal
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
@@ -121,7 +122,7 @@ class DDIM(Sampler):
 
 def default_sampler() -> Sampler:
     """The best general method: what `sample` and the command line use unless told otherwise."""
-    return ODESampler(HEUN)
+    return GeneralSampler()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 TOPICS = (
-    *("paths", "fields", "bridges", "empirical", "solvers", "processes", "sampling", "stiffness", "training", "resuming"),
+    *(
+        "paths",
+        "fields",
+        "bridges",
+        "empirical",
+        "solvers",
+        "multistep",
+        "processes",
+        "sampling",
+        "stiffness",
+        "training",
+        "resuming",
+    ),
 )
 
 
