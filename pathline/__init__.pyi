@@ -21,6 +21,7 @@ from .data.toys import Rings as Rings
 from .data.toys import Spiral as Spiral
 from .data.toys import ToySource as ToySource
 from .fields.bridge import MixtureBridgeField as MixtureBridgeField
+from .fields.compiled import CompiledField as CompiledField
 from .fields.empirical import EmpiricalField as EmpiricalField
 from .fields.exact import MixtureField as MixtureField
 from .fields.field import Field as Field

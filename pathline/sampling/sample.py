@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 
 import torch
 from torch import Tensor
 
+from pathline.fields.compiled import CompiledField
 from pathline.fields.field import Field, evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
@@ -25,19 +27,22 @@ def sample(
     *,
     evaluations: int | None = None,
     start: Tensor | None = None,
+    compile: bool = False,
 ) -> Tensor:
     """Samples of a field, of `shape` (count, *point), in its own units, dtype and device.
 
-    The field is in eval mode meanwhile, and no gradient is kept. Sample i depends on (seed, i) only.
+    The field is in eval mode meanwhile, and no gradient is kept. Sample i depends on (seed, i) only: where memory runs
+    out, the same samples are made in smaller batches.
 
     Args:
         field: What is sampled, under its condition if it has one.
         shape: The number of samples, then the shape of each.
-        sampler: `ODESampler()` unless another is given.
+        sampler: `default_sampler()` unless another is given.
         steps: Steps of the sampler, `STEPS` unless `evaluations` is given.
         seed: A whole number; a fresh one where left out.
         evaluations: Calls of the field at most, instead of `steps`.
         start: Where samples begin, of the same shape: noise unless given. A bridge needs it.
+        compile: Whether the field is compiled first, which takes some seconds and pays for many calls of it.
 
     Raises:
         ValueError: If the shape is not that of at least one point, or not that of the start.
@@ -50,10 +55,36 @@ def sample(
     begin = start_of(field, shape, noise) if start is None else start.to(_own(field).device)
     if begin.shape != tuple(shape):
         raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
+    solved = CompiledField(field) if compile else field
     with torch.no_grad(), evaluating(field):
-        for end in sampler.walk(field, begin, times, noise):  # noqa: B007 - keeping but the last frees the others
-            pass
-    return end
+        ends = [*_in_batches(solved, begin, sampler, times, noise)]
+    return ends[0] if len(ends) == 1 else torch.cat(ends)
+
+
+def _in_batches(field: Field, begin: Tensor, sampler: Sampler, times: Tensor, noise: Noise) -> Iterator[Tensor]:
+    """The ends of all samples in turn: all at once, or in batches of half the size where memory runs out."""
+    first, size = 0, len(begin)
+    while first < len(begin):
+        part = slice(first, first + size)
+        bound = field if size == len(begin) else field.take(part)
+        end: Tensor | None = None
+        try:
+            for end in sampler.walk(bound, begin[part], times, noise.at(first)):  # noqa: B007 - the others are freed
+                pass
+        except RuntimeError as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            end = None
+        if end is None:  # here, where the error holds no tensors any more
+            size = -(-min(size, len(begin) - first) // 2)
+        else:
+            yield end
+            first += size
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, on a device or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
