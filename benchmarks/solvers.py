@@ -22,8 +22,10 @@ references take a minute for the exact fields and five for the trained one, whos
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from typing import Any
 import torch
 from peers import Counted, Peer, installed
 from scipy.integrate import DOP853
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -38,17 +41,24 @@ import pathline as pl
 from pathline.cli.main import main as pathline
 
 COLUMNS = (5, 10, 20, 40)
-CHOSEN = "default_sampler()"
+CHOSEN, FITTED = "default_sampler()", "fit()"
+FITTED_COLUMNS, TRAJECTORIES = (5, 10, 20), 128  # a solver is fitted on trajectories of another seed
+FAR = 0.1  # samples with a larger error than this have gone elsewhere
 SAMPLERS: dict[str, pl.Sampler] = {
     "ODESampler(EULER)": pl.ODESampler(pl.EULER),
     "ODESampler(MIDPOINT)": pl.ODESampler(pl.MIDPOINT),
     "ODESampler(HEUN)": pl.ODESampler(pl.HEUN),
     "ODESampler(RK4)": pl.ODESampler(pl.RK4),
     "DDIM(0)": pl.DDIM(0.0),
+    **{f"Multistep.adams_bashforth({k})": pl.Multistep.adams_bashforth(k) for k in (2, 3, 4)},
+    **{f"Multistep.adams_moulton({k})": pl.Multistep.adams_moulton(k) for k in (1, 2, 3)},
+    **{f"Multistep.dpm({k})": pl.Multistep.dpm(k) for k in (2, 3)},
+    **{f"Multistep.deis({k})": pl.Multistep.deis(k) for k in (2, 3)},
+    **{f"Multistep.unipc({k})": pl.Multistep.unipc(k) for k in (2, 3)},
     CHOSEN: pl.default_sampler(),
 }
 PATH = pl.GaussianPath(pl.LinearSchedule())
-Cell = tuple[float, float, int]  # RMSE, median, evaluations
+Cell = tuple[float, float, int, float]  # RMSE, median, evaluations, share of samples far off
 Row = dict[int, Cell]
 
 
@@ -117,13 +127,33 @@ def reference(name: str, seen: Seen, start: Tensor, file: Path | None) -> Tensor
     return end
 
 
+def cell(x: Tensor, end: Tensor, calls: int) -> Cell:
+    """What is shown of a method's errors."""
+    squares = (x - end).square().flatten(1).mean(1)
+    far = (squares.sqrt() > FAR).double().mean()
+    return float(squares.mean().sqrt()), float(squares.sqrt().median()), calls, float(far)
+
+
+def fitted(name: str, options: argparse.Namespace, seen: Seen, start: Tensor, end: Tensor) -> Row:
+    """The row of solvers fitted on trajectories of another seed."""
+    training = FIELDS[name](argparse.Namespace(**vars(options) | {"samples": TRAJECTORIES}))
+    generator = torch.Generator().manual_seed(options.seed + 1000)
+    noise = torch.randn(TRAJECTORIES, *seen.shape, generator=generator, dtype=torch.float64)
+    ends, _ = pl.converged(training, noise)
+    row: Row = {}
+    for n in FITTED_COLUMNS:
+        began = time.perf_counter()
+        for step in pl.fit(training, noise, ends, n):
+            sampler = step.sampler
+        print(f"{f'fitted to {n} evaluations in {time.perf_counter() - began:.0f} s':48}", flush=True)
+        seen.calls = 0
+        *_, x = sampler.walk(seen, start, sampler.times(seen, evaluations=n))
+        row[n] = cell(x, end, seen.calls)
+    return row
+
+
 def rows(seen: Seen, start: Tensor, end: Tensor, peers: list[Peer]) -> Iterator[tuple[str, Row]]:
     """The name of each method, and its row."""
-
-    def cell(x: Tensor, calls: int) -> Cell:
-        squares = (x - end).square().flatten(1).mean(1)
-        return float(squares.mean().sqrt()), float(squares.sqrt().median()), calls
-
     for name, sampler in SAMPLERS.items():
         row: Row = {}
         for n in COLUMNS:
@@ -134,7 +164,7 @@ def rows(seen: Seen, start: Tensor, end: Tensor, peers: list[Peer]) -> Iterator[
             seen.calls = 0
             for x in sampler.walk(seen, start, times):
                 last = x
-            row[n] = cell(last, seen.calls)
+            row[n] = cell(last, end, seen.calls)
         yield name, row
     for peer in peers:
         row = {}
@@ -143,7 +173,7 @@ def rows(seen: Seen, start: Tensor, end: Tensor, peers: list[Peer]) -> Iterator[
             if steps is not None:
                 velocity = Counted(seen)
                 x = peer.run(velocity, start, steps)
-                row[n] = cell(x, velocity.calls)
+                row[n] = cell(x, end, velocity.calls)
         yield peer.name, row
 
 
@@ -175,7 +205,40 @@ def summary(tables: dict[str, dict[str, Row]], peers: list[str]) -> dict[str, An
         for label, values in ratios.items():
             mean = math.exp(sum(map(math.log, values)) / len(values))
             print(f"{label:8} geometric mean of the ratios {mean:.3f}, worst {max(values):.3f}")
+        print(f"\nMedian of fitted solvers over the best of the other libraries, {title}")
+        for field, table in tables.items():
+            ratios_of = (f"{n}: {table[FITTED][n][1] / best(table, names, n, 1)[0]:.3f}" for n in FITTED_COLUMNS)
+            print(f"{field:10}" + ", ".join(ratios_of))
     return found
+
+
+def print_far(tables: dict[str, dict[str, Row]], samples: int) -> None:
+    """The share of samples that are far off, with its interval."""
+    print(f"\nSamples with an error above {FAR}: share, and its 95 % interval (Wilson)")
+    for field, table in tables.items():
+        for name in (CHOSEN, FITTED):
+            for n, (_, _, _, far) in table[name].items():
+                low, high = binomtest(round(far * samples), samples).proportion_ci(method="wilson")
+                print(f"{field:10}{name:20}{n:4}{far:>8.3f}   {low:.3f} to {high:.3f}")
+
+
+def draw(tables: dict[str, dict[str, Row]], peers: list[str], file: Path) -> None:
+    """The median error by evaluations: the default and fitted solvers over all other libraries, as they come."""
+    axes = pl.plots.panels(len(tables), len(tables), width=3.2, height=3.0)
+    for ax, (field, table) in zip(axes, tables.items(), strict=True):
+        for name in (name for name in peers if "[" not in name):
+            ax.plot(*zip(*((n, row[1]) for n, row in table[name].items()), strict=True), color="0.75", lw=1)
+        lowest = [(n, best(table, [name for name in peers if "[" not in name], n, 1)[0]) for n in COLUMNS]
+        ax.plot(*zip(*lowest, strict=True), "o--", color="0.35", lw=1, ms=4, label="best other in each column")
+        for name, colour, label in ((CHOSEN, "C0", "pathline, default"), (FITTED, "C3", "pathline, fitted")):
+            ax.plot(
+                *zip(*((n, row[1]) for n, row in table[name].items()), strict=True), "o-", color=colour, label=label
+            )
+        ax.set(xscale="log", yscale="log", xticks=COLUMNS, xticklabels=COLUMNS, ylim=(None, 1.0))
+        ax.minorticks_off()
+        pl.plots.label(ax, field, "calls of the network", "median error" if ax is axes[0] else "")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    pl.plots.save(axes[0], file, dpi=130)
 
 
 @torch.no_grad()
@@ -188,6 +251,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/digits"))
     parser.add_argument("--references", type=Path, help="a file to keep the exact ends in")
     parser.add_argument("--json", type=Path, help="a file for all cells")
+    parser.add_argument("--picture", type=Path, help="a .png of the median errors")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tables: dict[str, dict[str, Row]] = {}
@@ -200,13 +264,17 @@ def main() -> None:
         print(f"\n{field}, {options.samples} samples: RMSE / median (evaluations)")
         print(f"{'':48}" + "".join(f"{n:>28}" for n in COLUMNS))
         tables[field] = {}
-        for name, row in rows(seen, start, end, peers):
+        own = [(FITTED, fitted(field, options, seen, start, end))]
+        for name, row in itertools.chain(own, rows(seen, start, end, peers)):
             tables[field][name] = row
             cells = (f"{row[n][0]:.2e} / {row[n][1]:.2e} ({row[n][2]})" if n in row else "-" for n in COLUMNS)
             print(f"{name:48}" + "".join(f"{cell:>28}" for cell in cells), flush=True)
     for name in missing:
         print(f"{name:48}not installed")
     found = summary(tables, [peer.name for peer in peers])
+    print_far(tables, options.samples)
+    if options.picture and peers:
+        draw(tables, [peer.name for peer in peers], options.picture)
     if options.json:
         options.json.write_text(json.dumps({"cells": tables, "best": found}, indent=1) + "\n", encoding="utf-8")
 
