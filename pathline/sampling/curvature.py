@@ -44,12 +44,11 @@ def curvature_grid(field: Field, start: Tensor, order: int = 3, evaluations: int
     bend = (velocity.diff(dim=0) / middle.diff()[:, None, None]).square().mean((1, 2)).sqrt()
     density = bend ** (order / (2 * (order + 1)))
     density = density.clamp(min=float(density.mean()) / 10)  # where paths are straight there are few steps, but some
-    at = torch.cat((share[:1], share[1:-1], share[-1:]))
-    height = torch.cat((density[:1], density, density[-1:]))
-    mass = torch.cat((torch.zeros(1), ((height[1:] + height[:-1]) / 2 * at.diff()).cumsum(0)))
+    height = torch.cat((density[:1], density, density[-1:])) if density.any() else torch.ones_like(share)
+    mass = torch.cat((torch.zeros(1), ((height[1:] + height[:-1]) / 2 * share.diff()).cumsum(0)))
     levels = torch.linspace(0, 1, 65, dtype=torch.float64)
-    place = torch.searchsorted(mass / mass[-1], levels).clamp(1, len(at) - 1)
+    place = torch.searchsorted(mass / mass[-1], levels).clamp(1, len(share) - 1)
     low, high = mass[place - 1] / mass[-1], mass[place] / mass[-1]
-    q = torch.lerp(at[place - 1], at[place], (levels - low) / (high - low))
+    q = torch.lerp(share[place - 1], share[place], (levels - low) / (high - low))
     q = (q - q[0]) / (q[-1] - q[0])
     return QuantileGrid((0.0, *q[1:-1].tolist(), 1.0))

@@ -79,7 +79,7 @@ def converged(field: Field, start: Tensor, tolerance: float = 1e-4, most: int = 
     Returns:
         The ends, and the last median change: a bound on their error, where it is below the tolerance.
     """
-    evaluations = 64
+    evaluations = max(1, min(64, most // 2))
     end = solved(field, start, GeneralSampler(), evaluations)
     while True:
         evaluations *= 2
@@ -120,7 +120,7 @@ def fit(
     turn = max(1, round(FIRST * steps))
     for moved, first, last in ([table.log_steps], 0, turn), ([table.log_steps, *table.moves], turn, steps):
         if first:
-            table.lay_out(best, field, start[:batch_size], median)
+            table.lay_out(best, field.take(slice(batch_size)), start[:batch_size], median)
         rates = [TIMES_RATE, *[WEIGHTS_RATE] * (len(moved) - 1)]
         optimizer = torch.optim.Adam([{"params": [p]} for p in moved], betas=(0.9, 0.99))
         for step in range(first, last):
@@ -196,12 +196,14 @@ class _Table:
         self.rows = [
             torch.tensor(row, dtype=torch.float64) - own for row, own in zip(best.weights, method, strict=True)
         ]
-        values = torch.stack(self.walk(field, x)[1]).flatten(1).double().cpu()
+        with evaluating(field):
+            values = torch.stack(self.walk(field, x)[1]).flatten(1).double().cpu()
         for k, direction in enumerate(self.directions, start=1):
             differences = torch.eye(k + 1, dtype=torch.float64).diff(dim=0).T
             moved = differences.T @ values[: k + 1]
             size, axes = torch.linalg.eigh(moved @ moved.T / values.shape[1])
-            direction.copy_(unit * (differences @ axes) * size.clamp(min=1e-10 * float(size.max())).rsqrt())
+            if size.max() > 0:  # else all values are the same, and it does not matter how they are weighed
+                direction.copy_(unit * (differences @ axes) * size.clamp(min=1e-10 * float(size.max())).rsqrt())
 
     @torch.no_grad()
     def sampler(self) -> FittedSampler:

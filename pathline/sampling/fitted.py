@@ -115,16 +115,22 @@ class FittedSampler(Sampler):
         """The points of the flow at its own times; it draws nothing.
 
         Raises:
-            ValueError: If the times are others, or the field cannot be read at one of them.
+            ValueError: If the times are others, or the field cannot be read at one of them, or begins at no noise.
         """
+        if not field.path.is_gaussian:
+            raise ValueError(f"a fitted solver needs a path that begins at noise, and this is {field.path}")
         times = path_grid(times)
         no_gradient(times)
         own = self.grid.times(field, len(self.weights))
         if len(times) != len(own) or not torch.allclose(times, own, rtol=0, atol=ALIKE):
             raise ValueError(f"times must be the solver's own, which sampler.times(field, steps={len(own) - 1}) gives")
         readings = read_along(field, x, own[:-1], {MIXES[VELOCITY].prediction: 1.0})
-        if readings[0].is_singular:
-            raise ValueError(f"a fitted solver reads data - noise at noise, which {field_heads(field)} do not settle")
+        singular = [float(t) for t, reading in zip(own, readings, strict=False) if reading.is_singular]
+        if singular:
+            raise ValueError(
+                f"a fitted solver reads data - noise at t = {singular[0]:g}, where the {field_heads(field)} of this "
+                f"field on {field.path} cannot settle it"
+            )
         c = field.path.schedule.at(own)
         return self._walk(field, x, readings, (c.alpha + c.beta).tolist())
 

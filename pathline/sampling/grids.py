@@ -21,6 +21,8 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.paths.schedules import Schedule
 
+NEAR = 1e-9  # values of log(alpha / beta) that differ by less are the same
+
 
 class Grid(ABC):
     """A way to lay times from noise to data."""
@@ -92,7 +94,7 @@ class PowerGrid(Grid):
 
 @dataclass(frozen=True)
 class LogSNRGrid(Grid):
-    """Even in log(alpha / beta) between two values, and the ends of the path.
+    """Even in log(alpha / beta) between two values, as far as the path goes, and the ends of the path.
 
     Raises:
         ValueError: Unless low is below high.
@@ -106,13 +108,20 @@ class LogSNRGrid(Grid):
             raise ValueError(f"low must be below high, got {self.low} and {self.high}; they are of log(alpha / beta)")
 
     def times(self, field: Field, steps: int) -> Tensor:
-        """The ends, and steps - 1 between."""
-        return _with_ends(field, torch.linspace(self.low, self.high, steps - 1, dtype=torch.float64), self)
+        """The ends, and steps - 1 between.
+
+        Raises:
+            ValueError: If no value lies inside the path.
+        """
+        low, high, count = _reach(self, field, steps, self.low, self.high)
+        return _with_ends(field, steps, torch.linspace(low, high, count, dtype=torch.float64))
 
 
 @dataclass(frozen=True)
 class KarrasGrid(Grid):
-    """Even in (beta / alpha)^(1/rho) between two values, and the ends of the path: finer at data the larger rho is.
+    """Even in (beta / alpha)^(1/rho) between two values, as far as the path goes, and the ends of the path.
+
+    The larger rho is, the finer at data. On the variance-exploding path it is EDM's own grid.
 
     Raises:
         ValueError: Unless rho is positive, and 0 < low < high.
@@ -127,9 +136,14 @@ class KarrasGrid(Grid):
             raise ValueError(f"rho must be positive and 0 < low < high, got {self.rho}, {self.low} and {self.high}")
 
     def times(self, field: Field, steps: int) -> Tensor:
-        """The ends, and steps - 1 between."""
-        high, low = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
-        return _with_ends(field, -self.rho * torch.linspace(high, low, steps - 1, dtype=torch.float64).log(), self)
+        """The ends, and steps - 1 between.
+
+        Raises:
+            ValueError: If no value lies inside the path.
+        """
+        low, high, count = _reach(self, field, steps, -math.log(self.high), -math.log(self.low))
+        noisy, clean = math.exp(-low / self.rho), math.exp(-high / self.rho)
+        return _with_ends(field, steps, -self.rho * torch.linspace(noisy, clean, count, dtype=torch.float64).log())
 
 
 @dataclass(frozen=True)
@@ -172,21 +186,30 @@ def _between(field: Field, fraction: Tensor) -> Tensor:
     return times_at(schedule, start + (stop - start) * fraction)
 
 
-def _with_ends(field: Field, logit: Tensor, grid: Grid) -> Tensor:
-    """The times of these values of log(alpha / beta), and the ends of the path.
+def _reach(grid: Grid, field: Field, steps: int, low: float, high: float) -> tuple[float, float, int]:
+    """From where to where values of log(alpha / beta) go that stay inside the path, and how many they are.
 
     Raises:
-        ValueError: If a value is beyond an end.
+        ValueError: If none does.
     """
     schedule = field.path.schedule
     first, last = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).logit().tolist()
-    if len(logit) and not first < float(logit[0]) <= float(logit[-1]) < last:
+    if not (low < last and first < high):
         raise ValueError(
             f"{grid} must lie inside the path: log(alpha / beta) of {schedule} goes from {first:.4g} to {last:.4g}, "
-            f"and the grid's from {float(logit[0]):.4g} to {float(logit[-1]):.4g}"
+            f"and the grid's from {low:.4g} to {high:.4g}"
         )
+    begins, ends = low < first + NEAR, high > last - NEAR  # then the end of the path is one of the values
+    return first if begins else low, last if ends else high, steps - 1 + begins + ends
+
+
+def _with_ends(field: Field, steps: int, logit: Tensor) -> Tensor:
+    """The times of these values of log(alpha / beta), and the ends of the path where they are not among them."""
+    schedule = field.path.schedule
+    first = share_of(schedule, torch.zeros(1, dtype=torch.float64)).logit()
+    inner = logit[1:] if len(logit) and abs(float(logit[0] - first)) < NEAR else logit
     ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
-    return times_at(schedule, torch.cat((ends[:1], logit, ends[1:])).sigmoid())
+    return times_at(schedule, torch.cat((ends[:1], inner[: steps - 1], ends[1:])).sigmoid())
 
 
 def times_at(schedule: Schedule, share: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ from pathline.sampling.sampler import Sampler, path_grid
 from pathline.solvers.solver import Source
 
 NODES, WEIGHTS = (torch.from_numpy(row) for row in leggauss(32))
+FAINT = 1e-3  # with less of w than this share of the next, x holds too little of its past to be kept: it is renewed
+REACH = 1.5  # in a long step as many values are used as weigh, but for the one at its start, REACH^(their number - 1)
 
 
 class Mix(NamedTuple):
@@ -51,7 +53,9 @@ class Mix(NamedTuple):
 
     @property
     def prediction(self) -> Prediction:
-        """It, as a kind that can be read from a field."""
+        """It, as a kind that can be read from a field: from a head of its own, if there is one."""
+        if self in (MIXES[DATA], MIXES[NOISE]):
+            return DATA if self.p else NOISE
         return Prediction("mix", lambda c: (torch.full_like(c.alpha, self.p), torch.full_like(c.beta, self.r)))
 
 
@@ -110,7 +114,7 @@ class Multistep(Sampler):
 
     @classmethod
     def dpm(cls, order: int = 2) -> Multistep:
-        """DPM-Solver++: data in log-SNR; 2M and 3M for orders 2 and 3."""
+        """DPM-Solver++: data in log-SNR; 2M and 3M for orders 2 and 3, with polynomials that are integrated exactly."""
         return cls(DATA, order, is_logarithmic=True)
 
     @classmethod
@@ -164,23 +168,34 @@ class Multistep(Sampler):
     def plan(self, c: Coefficients, is_readable: Sequence[bool]) -> list[Step]:
         """Every step of a grid, from the coefficients of the path at its times, in float64."""
         mix = MIXES[self.kind]
-        w = mix.p * c.beta - mix.r * c.alpha
+        w, size = mix.p * c.beta - mix.r * c.alpha, c.alpha + c.beta
         logit = c.alpha.log() - c.beta.log()
-        clock = logit if self.is_logarithmic else c.alpha / (c.alpha + c.beta)
+        clock = logit if self.is_logarithmic else c.alpha / size
+        is_faint = (w / size)[:-1].abs() < FAINT * (w / size)[1:].abs()
         steps: list[Step] = []
         known: list[int] = []  # the times whose values a step may use, the latest first
 
         def weights(t: int, s: int, nodes: list[int]) -> list[Tensor]:
+            """Of the values at as many nodes as are near enough for the step; none if it cannot be corrected."""
             usable = [node for node in nodes if clock[node].isfinite() and clock[s].isfinite()] or nodes[:1]
-            if w[s] == 0:  # only data is left, or only noise: x_s is what q is there
-                b = (c.alpha if mix.p else c.beta)[s] * _lagrange(clock[usable], clock[s, None])[:, 0]
-            else:
-                b = w[s] * self._integrals(logit[t], logit[s], clock[usable])
+            whole = (c.alpha[s] * c.beta[t] - c.alpha[t] * c.beta[s]) / w[t]  # w_s (c_s - c_t), without quadrature
+            while True:
+                if w[s] == 0:  # only data is left, or only noise: x_s is what q is there
+                    b = _lagrange(clock[usable], clock[s, None])[:, 0]
+                else:
+                    b = self._integrals(logit[t], logit[s], clock[usable])
+                b = b * (whole / b.sum())
+                others = sum(float(weight.detach().abs()) for node, weight in zip(usable, b, strict=True) if node != t)
+                if others <= REACH ** (len(usable) - 1) * size[s]:
+                    break
+                usable.pop()
+                if t not in usable:
+                    return []
             found = dict(zip(usable, b, strict=True))
-            return [found.get(node, torch.zeros_like(b[0])) for node in nodes]
+            return [found.get(node, torch.zeros_like(whole)) for node in nodes]
 
         for k, readable in enumerate(is_readable):
-            if not readable or w[k] == 0:
+            if not readable or is_faint[k]:
                 steps.append(Step())
                 known = []
                 continue
@@ -240,4 +255,5 @@ class GeneralSampler(Sampler):
 
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
         """The points of the flow at `times`; it draws nothing."""
+        times = path_grid(times)
         return self.settled(len(times) - 1).walk(field, x, times, noise)
