@@ -1,6 +1,6 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
-config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/
+config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  tuned/
 source.safetensors for a bridge, numbers.safetensors for a model conditioned on numbers
 """
 
@@ -35,7 +35,7 @@ SOURCE, NUMBERS = "source.safetensors", "numbers.safetensors"
 TENSOR = "x"  # the name of the only one in such a file
 LOCK = ".lock"
 KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
-PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples", "tensorboard")
+PARTS = ("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples", "tuned", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Run:
                 run.samples_folder.mkdir(exist_ok=True)
                 for name, data in parts.items():
                     (folder / name).write_bytes(data)
-                _replace(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
+                write_whole(folder / "config.json", json.dumps(config.to_dict() | {"samples": about}, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
         return run
@@ -146,6 +146,11 @@ class Run:
         """Where pictures go."""
         return self.folder / "samples"
 
+    @property
+    def tuned_folder(self) -> Path:
+        """Where solvers that were fitted to the model are kept."""
+        return self.folder / "tuned"
+
     def log(self, **values: Any) -> None:
         """Add a line to metrics.jsonl."""
         path = self.folder / "metrics.jsonl"
@@ -172,7 +177,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = [line for line in self.metrics() if line.get("step", 0) <= step]
-            _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def checkpoint(self, step: int | None = None) -> Checkpoint:
         """The checkpoint of a step, or the last that is whole: a warning names those that are not.
@@ -223,7 +228,11 @@ class Run:
 
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""
-        field, found = self.new_field(), self.checkpoint(step)
+        return self.field_at(self.checkpoint(step))
+
+    def field_at(self, found: Checkpoint) -> NetworkField:
+        """The field as it was at a checkpoint, with its averaged weights, in eval mode."""
+        field = self.new_field()
         checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
 
@@ -248,7 +257,7 @@ class Run:
             yield
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file at once: whoever looks, or kills, finds the old one or the new."""
     other = path.with_name(f".{path.name}")
     with _named(path):

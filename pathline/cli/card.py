@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pathline.cli.samplers import words_of
 from pathline.data.source import Samples
 from pathline.metrics.distances import energy_distance, memorisation_ratio
 from pathline.runs import Run, guided
@@ -26,7 +27,8 @@ A {kind} of {data}, trained with pathline.
 
 {figures}
 
-Samples for these figures were made without guidance (w = 1), by {sampler} in {evaluations} calls of the network.
+Samples for these figures were made without guidance (w = 1),
+by {sampler}, in {evaluations} calls of the network.
 The loss by time is in `samples/loss.png`, the way from noise to data in `samples/noise-to-data.gif`.
 
 ## Settings
@@ -80,7 +82,7 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
         data=run.config.data,
         about=_table(about),
         figures=_table(figures),
-        sampler=sampler,
+        sampler=words_of(sampler, STEPS),
         evaluations=STEPS * len(sampler.nodes),
         settings=_table(run.config.to_dict()),
     )

@@ -9,13 +9,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from pathline.cli import tuned
+from pathline.cli.tuned import Tuned
 from pathline.runs import Run
 from pathline.training import checkpoint
+from pathline.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Show what a run folder holds, and check its checkpoints byte by byte: exit code 1 if one is damaged."""
+    """Show what a run folder holds, and check its checkpoints byte by byte: exit code 1 if anything is damaged."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -35,7 +38,7 @@ def main(argv: list[str]) -> int:
         table.add_row("conditioned on", ", ".join(ranges))
     field = run.new_field()
     table.add_row("weights", f"{sum(p.numel() for p in field.parameters()):,}")
-    is_whole = True
+    is_whole, newest = True, None
     for step in reversed(checkpoint.steps_of(run.folder)):
         try:
             found = checkpoint.load(run.folder, step)
@@ -45,6 +48,15 @@ def main(argv: list[str]) -> int:
         else:
             checkpoint.load_weights(field, found.model | found.ema, found.folder)
             table.add_row(f"checkpoint {step}", f"whole, {len(found.model)} tensors")
+            newest = newest or found
+    for path in tuned.all_of(run):
+        try:
+            known = tuned.load(path)
+        except ValueError as error:
+            is_whole = False
+            table.add_row("fitted solver", str(error))
+        else:
+            table.add_row(f"solver of {known.evaluations} calls", _told(known, newest))
     for line in run.metrics()[-2:]:
         for key, value in line.items():
             if key != "held_out_loss_by_t":
@@ -53,3 +65,12 @@ def main(argv: list[str]) -> int:
         table.add_row(key, str(value))
     Console().print(table)
     return 0 if is_whole else 1
+
+
+def _told(known: Tuned, newest: Checkpoint | None) -> str:
+    guidance = f" with guidance {known.guidance:g}" if known.guidance != 1 else ""
+    is_used = newest is not None and known.fits(newest)
+    return (
+        f"fitted to step {known.step}{guidance}{'' if is_used else ', of other weights than there are now: not used'}; "
+        f"median error {known.fitted.median:.3g}, of the best general method {known.general.median:.3g}"
+    )

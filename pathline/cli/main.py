@@ -12,6 +12,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a model: pathline train digits",
     "sample": "make samples with a trained model: pathline sample runs/digits --class 3",
+    "tune": "fit a solver to a trained model, for samples in few calls: pathline tune runs/digits --evaluations 8",
+    "compare": "which sampler is nearest in how many calls of a trained model: pathline compare runs/digits",
     "info": "what a run folder holds: pathline info runs/digits",
 }
 

@@ -23,12 +23,14 @@ from pathline.plots.images import image_grid, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
 from pathline.runs import Run, guided
+from pathline.sampling.grids import UNIFORM
+from pathline.sampling.multistep import GeneralSampler
 from pathline.sampling.sample import sample, start_of
 from pathline.sampling.samplers import default_sampler
 from pathline.training.validation import Stopped
 
 COLUMNS = 10
-STEPS, PREVIEW_STEPS = 30, 8
+STEPS, PREVIEW_STEPS = 30, 15  # one call of the network each
 POINTS, AT_ONCE = 2000, 20
 SEEN = 50_000  # points of the data that settle what a picture shows
 NAMED = 12  # classes that a legend has room for
@@ -119,13 +121,14 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     count = 8 * (len(run.classes) or 10) if len(run.shape) == 3 else 1000
     y = labels(run, count, 8)
     target: Field = field if y is None else guided(field, run.conditions(y), w)
-    sampler = default_sampler()
+    sampler = GeneralSampler(UNIFORM)  # frames are even in time
     noise = Noise(1)
     begin = run.start(count, 1)
     x = start_of(target, (count, *run.shape), noise) if begin is None else begin
     with torch.no_grad():
         states = [
-            run.normalisation.back(state) for state in sampler.walk(target, x, sampler.times(target, steps=30), noise)
+            run.normalisation.back(state)
+            for state in sampler.walk(target, x, sampler.times(target, steps=STEPS), noise)
         ]
     save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 

@@ -1,4 +1,4 @@
-"""What training shows while it runs: a bar with the loss, the rate, the memory and the time that is left."""
+"""What a long command shows while it runs: a bar with its figures, and the time that is left."""
 
 from __future__ import annotations
 
@@ -17,15 +17,7 @@ FIGURES = {"loss": "loss {:.4f}", "samples_per_second": "{:,.0f} samples/s", "me
 @contextmanager
 def progress(trainer: Trainer, console: Console) -> Iterator[Callable[[int], None]]:
     """A bar for a trainer: called with the step, and told of what it logs."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("", total=trainer.config.steps, completed=trainer.step, figures="")
         skipped = trainer.skipped
 
@@ -41,3 +33,24 @@ def progress(trainer: Trainer, console: Console) -> Iterator[Callable[[int], Non
 
         trainer.listeners.append(listen)
         yield lambda step: bar.update(task, completed=step)
+
+
+@contextmanager
+def counting(console: Console, total: int, figures: str = "") -> Iterator[Callable[[int, str], None]]:
+    """A bar that is called with how much is done, and what there is to say of it."""
+    with _bar(console) as bar:
+        task = bar.add_task("", total=total, figures=figures)
+        yield lambda done, figures: bar.update(task, completed=done, figures=figures)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+    )

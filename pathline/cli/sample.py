@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +13,25 @@ import torch
 import tyro
 from torch import Tensor
 
+from pathline.cli import tuned
+from pathline.cli.conditions import bound
 from pathline.cli.pictures import points
-from pathline.fields.field import Field
+from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
+from pathline.fields.field import Field, evaluating
+from pathline.fields.network import NetworkField
+from pathline.noise import Noise
 from pathline.plots.axes import save
 from pathline.plots.images import image_grid
-from pathline.runs import Run, guided
-from pathline.sampling.sample import STEPS, sample
+from pathline.runs import Run
+from pathline.sampling.adaptive import AdaptiveSampler
+from pathline.sampling.grids import UNIFORM
+from pathline.sampling.sample import STEPS, sample, start_of
 from pathline.sampling.sampler import Sampler
-from pathline.sampling.samplers import DDIM, ODESampler, SDESampler, default_sampler
-from pathline.sampling.sigmas import Sigma
-from pathline.solvers.runge_kutta import RungeKutta
-from pathline.solvers.solver import Solver
-from pathline.solvers.stochastic import EulerMaruyama
-from pathline.specs import build, catalogue, did_you_mean
+from pathline.solvers.adaptive import EvaluationsError
+from pathline.training.checkpoint import Checkpoint
+
+MEASURED = 64  # points that the curvature of a model's paths is measured on
+AT_ONCE = 128  # samples that go along together in steps of their own
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,21 @@ class Arguments:
     """The numbers of all of them, in the units of the data, separated by commas; those of training samples unless
     given."""
     steps: int | None = None
-    """Steps of the solver; 50 unless --evaluations is given."""
+    """Steps of the sampler; 50 unless --evaluations is given."""
     evaluations: int | None = None
-    """Calls of the network at most, instead of --steps."""
+    """Calls of the network at most, instead of --steps. A solver that pathline tune fitted to so many is used."""
     sampler: str | None = None
-    """heun, midpoint, euler, rk4, euler-maruyama, stochastic-heun, ddim, or ddim:ETA."""
+    """The best general method unless given.
+    With one call of the network a step: euler, ddim:ETA, adams-bashforth, adams-moulton, dpm, deis, unipc (:ORDER).
+    With more: midpoint, heun, ralston, rk4, dormand-prince, tsitouras.
+    In steps of each sample's own: dopri5:TOLERANCE, tsit5:TOLERANCE.
+    With noise: churn:AMOUNT, predictor-corrector:CORRECTIONS.
+    With noise of a --sigma: euler-maruyama, stochastic-heun, exponential-sde:ORDER."""
     sigma: str | None = None
     """Diffusion of an SDE: a number, beta:SCALE for proportional to the noise left, or memoryless."""
+    grid: str | None = None
+    """Where it stops: uniform, cosine, shifted:SHIFT, power:POWER, log-snr, karras:RHO, or curvature.
+    The last is measured on this model. As suits the sampler unless given."""
     guidance: float | None = None
     """Guidance scale: 0 ignores the class or numbers, 1 is the model itself, more exaggerates them."""
     seed: int = 0
@@ -69,122 +84,97 @@ def main(argv: list[str]) -> int:
     if out.suffix.lower() == ".csv" and len(run.shape) != 1:
         raise ValueError(f"--out must end in .png or .npz for samples of shape {run.shape}, got {out}")
     sampler = sampler_of(arguments.sampler, arguments.sigma)
-    field, y = _bound(run, arguments)
+    if arguments.grid is not None:
+        check_grid(sampler, arguments.grid)
+    found = run.checkpoint()
+    network = run.field_at(found)
+    field, y = bound(run, network, arguments.count, arguments.guidance, arguments.label, arguments.numbers)
+    if isinstance(sampler, AdaptiveSampler):
+        x, said = _adaptively(run, field, sampler, arguments)
+    else:
+        x, said = _in_steps(run, field, _settled(run, found, network, sampler, arguments), arguments)
+    _write(run, run.normalisation.back(x), y, out)
+    print(f"{arguments.count} samples by {said}: {out}")
+    return 0
+
+
+def _settled(run: Run, found: Checkpoint, network: NetworkField, sampler: Sampler, arguments: Arguments) -> Sampler:
+    """The sampler on its grid, or one that was fitted to the model if the flags leave the choice."""
+    if arguments.grid is not None:
+        few = replace(arguments, count=MEASURED)  # always as many, so that sample i does not depend on their count
+        start = run.start(MEASURED, arguments.seed)
+        field, _ = bound(run, network, few.count, few.guidance, few.label, few.numbers)
+        start = start_of(field, (MEASURED, *run.shape), Noise(arguments.seed)) if start is None else start
+        return on_grid(sampler, arguments.grid, field, start)
+    is_open = arguments.sampler is None and arguments.sigma is None and arguments.steps is None
+    if not is_open or arguments.evaluations is None:
+        return sampler
+    path = tuned.path_of(run, arguments.evaluations, arguments.guidance)
+    if not path.exists():
+        return sampler
+    known = tuned.load(path)
+    if known.fits(found):
+        return known.sampler
+    guidance = "" if arguments.guidance is None else f" --guidance {arguments.guidance:g}"
+    print(
+        f"pathline sample: {path} was fitted to step {known.step}, and the run is at step {found.step} of other "
+        f"weights: it is not used; fit again with: pathline tune {run.folder} --evaluations {arguments.evaluations}"
+        f"{guidance}",
+        file=sys.stderr,
+    )
+    return sampler
+
+
+def _in_steps(run: Run, field: Field, sampler: Sampler, arguments: Arguments) -> tuple[Tensor, str]:
+    """Samples, and by what and in how many calls."""
+    is_open = arguments.steps is None and arguments.evaluations is None
+    given = STEPS if is_open else arguments.steps
     x = sample(
         field,
         (arguments.count, *run.shape),
         sampler,
-        arguments.steps,
+        given,
         arguments.seed,
         evaluations=arguments.evaluations,
         start=run.start(arguments.count, arguments.seed),
     )
-    _write(run, run.normalisation.back(x), y, out)
-    steps = len(sampler.times(field, *_steps(arguments))) - 1
-    calls = steps * len(sampler.nodes)
-    print(f"{arguments.count} samples by {sampler}, {steps} steps, at most {calls} calls of the network: {out}")
-    return 0
+    steps = len(sampler.times(field, given, arguments.evaluations)) - 1
+    most = "" if len(sampler.nodes) == 1 else "at most "
+    return x, f"{words_of(sampler, steps)}, {steps} steps, {most}{steps * len(sampler.nodes)} calls of the network"
 
 
-def sampler_of(name: str | None, sigma: str | None) -> Sampler:
-    """The sampler that the flags name.
+def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arguments) -> tuple[Tensor, str]:
+    """Samples in steps of their own, and by what and in how many calls.
 
     Raises:
-        ValueError: If there is none of that name, or sigma goes with none that has noise.
+        ValueError: If steps are given, or the evaluations do not suffice for a sample.
     """
-    solvers = catalogue(Solver)
-    if name is not None and name.partition(":")[0] == "ddim":
-        if sigma is not None:
-            raise ValueError("--sigma is for SDE samplers; ddim has its own noise, ddim:1 being the most")
-        return build_ddim(name)
-    if name is not None and name not in solvers:
-        raise ValueError(f"unknown sampler {name!r}{did_you_mean(name, [*solvers, 'ddim'])}")
-    solver = None if name is None else build(Solver, name)
-    if isinstance(solver, RungeKutta):
-        if sigma is not None:
-            raise ValueError(f"--sigma is for SDE samplers, such as euler-maruyama; {name} solves the ODE")
-        return ODESampler(solver)
-    if sigma is not None:
-        return SDESampler(sigma_from(sigma), solver or EulerMaruyama())
-    if solver is not None:
-        raise ValueError(f"--sampler {name} solves an SDE: give its --sigma, a number, beta:SCALE or memoryless")
-    return default_sampler()
-
-
-def build_ddim(name: str) -> DDIM:
-    """DDIM from `ddim` or `ddim:ETA`."""
-    made = build(Sampler, name)
-    assert isinstance(made, DDIM)
-    return made
-
-
-def sigma_from(text: str) -> Sigma:
-    """A diffusion from `0.5`, `beta:1.5` or `memoryless`."""
-    try:
-        float(text)
-    except ValueError:
-        return build(Sigma, text)
-    return build(Sigma, f"constant:{text}")
-
-
-def _steps(arguments: Arguments) -> tuple[int | None, int | None]:
-    return (
-        STEPS if arguments.steps is None and arguments.evaluations is None else arguments.steps
-    ), arguments.evaluations
-
-
-def _bound(run: Run, arguments: Arguments) -> tuple[Field, Tensor | None]:
-    field, y = run.field(), _conditions(run, arguments)
-    if y is None:
-        return field, None
-    if arguments.guidance not in (None, 0.0, 1.0) and not run.config.drop:
-        raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
-    w = 1.0 if arguments.guidance is None else arguments.guidance
-    return guided(field, run.conditions(y), w), y
-
-
-def _conditions(run: Run, arguments: Arguments) -> Tensor | None:
-    """The class of each sample, or its numbers in the units of the data."""
-    for flag, value, need, known in (
-        ("--guidance", arguments.guidance, "classes or numbers", run.classes or run.numbers),
-        ("--class", arguments.label, "classes", run.classes),
-        ("--numbers", arguments.numbers, "numbers", run.numbers),
-    ):
-        if value is not None and not known:
-            raise ValueError(f"{flag} needs a model with {need}, and {run.folder} was trained without any")
-    index = torch.arange(arguments.count)
-    if run.numbers:
-        rows = run.kept_numbers() if arguments.numbers is None else numbers_from(arguments.numbers, run.numbers)
-        return rows[index % len(rows)]
-    if run.classes:
-        k = None if arguments.label is None else class_index(arguments.label, run.classes)
-        return index % len(run.classes) if k is None else torch.full_like(index, k)
-    return None
-
-
-def numbers_from(text: str, names: tuple[str, ...]) -> Tensor:
-    """Numbers to condition on from `3.5,120`, of shape `(1, numbers)`."""
-    try:
-        found = torch.tensor([[float(part) for part in text.split(",")]], dtype=torch.float64)
-    except ValueError:
-        found = torch.empty(0)
-    if found.shape != (1, len(names)) or not found.isfinite().all():
+    words, most, count = words_of(sampler), arguments.evaluations, arguments.count
+    if arguments.steps is not None:
         raise ValueError(
-            f"--numbers must be finite numbers, one for each of {', '.join(names)}, with commas between, got {text!r}; "
-            "pathline info tells their ranges"
+            f"--steps is for samplers of steps that are settled beforehand, got {arguments.steps}; {words} takes as "
+            "many as its tolerance needs, and --evaluations caps them"
         )
-    return found
-
-
-def class_index(label: str, classes: tuple[str, ...]) -> int:
-    """The index of a class, from its name or itself."""
-    if label in classes:
-        return classes.index(label)
-    if label.isdecimal() and int(label) < len(classes):
-        return int(label)
-    raise ValueError(
-        f"--class must be one of {', '.join(classes)}, or an index from 0 to {len(classes) - 1}, got {label!r}"
-    )
+    if most is not None:
+        sampler = replace(sampler, solver=replace(sampler.solver, evaluations=most))
+    start = run.start(count, arguments.seed)
+    start = start_of(field, (count, *run.shape), Noise(arguments.seed)) if start is None else start
+    times, solved = UNIFORM.times(field, 1), []
+    with torch.no_grad(), evaluating(field):
+        for first in range(0, count, AT_ONCE):
+            part = slice(first, min(first + AT_ONCE, count))
+            try:
+                solution = sampler.solve(field.take(part), start[part], times)
+            except EvaluationsError as error:
+                raise ValueError(
+                    f"--evaluations must suffice for {words}, got {error.evaluations} of {most} that bring sample "
+                    f"{first + error.sample} to t = {error.t:.3g}; allow more, or a coarser tolerance: "
+                    f"--sampler {words.partition(' ')[0]}:1e-3"
+                ) from None
+            solved.append((solution.x, solution.counts.evaluations))
+    calls = torch.cat([counts for _, counts in solved])
+    said = f"{words}, {calls.double().mean():.0f} calls of the network a sample, and {calls.max()} at most"
+    return torch.cat([x for x, _ in solved]), said
 
 
 def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:

@@ -253,6 +253,7 @@ def _goodbye(run: Run) -> str:
     first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
     if run.numbers:
         first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept_numbers().median(0).values.tolist())
+    fewer = "compare" if run.config.is_bridge else "tune"
     return (
         f"\npictures:    {folder}/samples/grid.png\n"
         f"             {folder}/samples/noise-to-data.gif\n"
@@ -260,5 +261,6 @@ def _goodbye(run: Run) -> str:
         f"model card:  {folder}/README.md\n"
         f"\ntry next:    pathline sample {folder}{first}\n"
         f"             pathline sample {folder} {_another_way(run)} --out another.png\n"
+        f"             pathline {fewer} {folder}\n"
         f"             pathline info {folder}"
     )

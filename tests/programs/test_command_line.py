@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,17 @@ from PIL import Image
 import pathline as pl
 from pathline.cli.main import COMMANDS, main
 from pathline.data.digits import DigitsSource
+from pathline.sampling.adaptive import AdaptiveSampler
+from pathline.sampling.churn import ChurnSampler
+from pathline.sampling.corrector import PredictorCorrector
+from pathline.sampling.exponential import ExponentialSDE
+from pathline.sampling.grids import CosineGrid, KarrasGrid, PowerGrid, ShiftedGrid
+from pathline.sampling.multistep import GeneralSampler, Multistep
+from pathline.solvers.adaptive import Dopri5, Tsit5
+from pathline.solvers.runge_kutta import RALSTON, TSITOURAS
 from pathline.training import checkpoint
 
+DDPM = pl.MemorylessSigma()
 FILES = {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json"}
 
 
@@ -122,6 +132,7 @@ def test_the_card_names_data_licence_settings_and_figures(digits):
     held = [json.loads(line) for line in (digits / "metrics.jsonl").read_text().splitlines()][-1]["held_out_loss"]
     for words in (
         samples.title, "CC BY 4.0", samples.source, "samples/grid.png", f"{held:.4f}", "energy distance",
+        "order 5) on a power:1.6 grid, in 30 calls of the network",
         "| steps | 6 |", "| width | 8 |", "| schedule | linear |", "1,438 samples to train on, 359 held out",
     ):  # fmt: skip
         assert words in card
@@ -163,10 +174,24 @@ def test_digits_are_floats_from_0_to_16_and_not_clipped(digits, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sampler", "steps"),
     [
-        ((), pl.ODESampler(pl.HEUN), 50),
-        (("--steps", 4), pl.ODESampler(pl.HEUN), 4),
-        (("--evaluations", 9), pl.ODESampler(pl.HEUN), 4),
+        ((), GeneralSampler(), 50),
+        (("--steps", 4), GeneralSampler(), 4),
+        (("--evaluations", 9), replace(Multistep.adams_moulton(2), grid=PowerGrid(1.6)), 9),
+        (("--evaluations", 9, "--sampler", "heun"), pl.ODESampler(pl.HEUN), 4),
         (("--evaluations", 9, "--sampler", "rk4"), pl.ODESampler(pl.RK4), 2),
+        (("--sampler", "ralston", "--steps", 4), pl.ODESampler(RALSTON), 4),
+        (("--sampler", "tsitouras", "--steps", 2), pl.ODESampler(TSITOURAS), 2),
+        (("--sampler", "adams-bashforth", "--steps", 4), Multistep.adams_bashforth(), 4),
+        (("--sampler", "adams-moulton:1", "--steps", 4), Multistep.adams_moulton(1), 4),
+        (("--sampler", "dpm:3", "--steps", 4), Multistep.dpm(3), 4),
+        (("--sampler", "deis:3", "--steps", 4), Multistep.deis(3), 4),
+        (("--sampler", "unipc", "--evaluations", 4), Multistep.unipc(), 4),
+        (("--sampler", "churn:20,low=0.1", "--steps", 4), ChurnSampler(churn=20, low=0.1), 4),
+        (("--sampler", "predictor-corrector:2", "--evaluations", 6), PredictorCorrector(corrections=2), 2),
+        (("--sampler", "exponential-sde:1", "--sigma", "memoryless", "--steps", 4), ExponentialSDE(DDPM, 1), 4),
+        (("--grid", "shifted:2", "--steps", 4), GeneralSampler(ShiftedGrid(2)), 4),
+        (("--grid", "cosine", "--sampler", "heun", "--steps", 4), pl.ODESampler(grid=CosineGrid()), 4),
+        (("--grid", "karras:5", "--sampler", "dpm", "--steps", 4), replace(Multistep.dpm(), grid=KarrasGrid(5)), 4),
         (("--sampler", "euler", "--steps", 4), pl.ODESampler(pl.EULER), 4),
         (("--sampler", "midpoint", "--steps", 4), pl.ODESampler(pl.MIDPOINT), 4),
         (("--sampler", "ddim", "--steps", 4), pl.DDIM(), 4),
@@ -183,12 +208,56 @@ def test_digits_are_floats_from_0_to_16_and_not_clipped(digits, tmp_path):
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:sigma renews")
 def test_flags_choose_the_sampler(moons, tmp_path, flags, sampler, steps):
     run = pl.Run.open(moons)
     found = sampled(moons, tmp_path, "--count", 6, *flags)["x"]
     field = pl.guided(run.field(), torch.arange(6) % 2)
     truth = run.normalisation.back(pl.sample(field, (6, 2), sampler, steps, seed=0))
     assert np.array_equal(found, truth.numpy())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--steps", 10), "2 samples by the best general method, adams-moulton:2 (order 3) on a power:1.6 grid, 10 s"),
+        (("--evaluations", 20), "adams-moulton:3 (order 4) on a power:1.6 grid, 20 steps, 20 calls of the network"),
+        (("--steps", 4, "--sampler", "adams-moulton:2"), "by adams-moulton:2 (order 3), 4 steps, 4 calls"),
+        (("--steps", 4, "--sampler", "ddim:0.5", "--grid", "log-snr:-3,3"), "by ddim:0.5 on a log-snr:-3,3 grid, 4"),
+        (("--steps", 4, "--grid", "curvature"), "by adams-moulton:2 (order 3) on a curvature grid, 4 steps"),
+        (("--steps", 4, "--sampler", "churn:low=0.1"), "by churn:low=0.1, 4 steps, at most 8 calls"),
+        (
+            ("--steps", 4, "--sampler", "exponential-sde", "--sigma", "beta:1.5"),
+            "by exponential-sde with sigma beta:1.5",
+        ),
+        (("--steps", 4, "--sigma", "beta"), "by euler-maruyama with sigma beta, 4 steps, 4 calls"),
+    ],
+    ids=str,
+)
+def test_what_is_said_chooses_the_same_sampler_again(moons, flags, said):
+    assert said in done("sample", moons, "--count", 2, *flags).out
+
+
+@pytest.mark.parametrize(("name", "solver"), [("dopri5", Dopri5), ("tsit5", Tsit5)])
+def test_steps_of_each_samples_own_are_counted(moons, tmp_path, name, solver):
+    out = done("sample", moons, "--count", 150, "--sampler", f"{name}:1e-4", "--out", tmp_path / "x.npz").out
+    field = pl.guided(pl.Run.open(moons).field(), torch.arange(150) % 2)
+    start = pl.Noise(0).normal((150, 2))
+    with torch.no_grad():
+        truth = AdaptiveSampler(solver(1e-4, 1e-4)).solve(field, start, torch.linspace(0, 1, 2, dtype=torch.float64))
+    calls = truth.counts.evaluations
+    assert (
+        f"at a tolerance of 0.0001, {calls.double().mean():.0f} calls of the network a sample, and {calls.max()} at"
+        in out
+    )
+    with np.load(tmp_path / "x.npz") as found:
+        assert np.allclose(found["x"], pl.Run.open(moons).normalisation.back(truth.x).numpy(), atol=1e-5)
+    most = int(calls.max())
+    done(
+        "sample", moons, "--count", 150, "--sampler", f"{name}:1e-4", "--evaluations", most, "--out", tmp_path / "x.npz"
+    )
+    result = pathline("sample", moons, "--count", 150, "--sampler", f"{name}:1e-4", "--evaluations", most - 1)
+    assert result.code == 2 and "--evaluations must suffice for" in result.err and f"of {most - 1}" in result.err
 
 
 @pytest.mark.parametrize("w", [0.0, 0.5, 3.0])
@@ -206,7 +275,12 @@ def test_a_class_is_that_of_all(name, label, index, request, tmp_path):
     assert sampled(run, tmp_path, "--count", 4, "--steps", 1, "--class", label)["y"].tolist() == [index] * 4
 
 
-@pytest.mark.parametrize("flags", [(), ("--sigma", "0.5"), ("--sampler", "ddim:1")], ids=str)
+@pytest.mark.filterwarnings("ignore:sigma renews")
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--sigma", "0.5"), ("--sampler", "ddim:1"), ("--grid", "curvature")],
+    ids=str,
+)
 def test_the_same_seed_is_the_same_samples_however_many(digits, tmp_path, flags):
     few, many = (sampled(digits, tmp_path, "--count", n, "--steps", 4, "--seed", 7, *flags)["x"] for n in (3, 12))
     assert np.allclose(few, many[:3], atol=1e-3)
@@ -225,8 +299,8 @@ def test_a_picture_is_written_and_named(name, count, request, tmp_path):
 
 
 def test_without_out_the_picture_is_in_the_run(bare):
-    result = done("sample", bare, "--count", 3, "--evaluations", 5)
-    assert "2 steps, at most 4 calls of the network" in result.out
+    result = done("sample", bare, "--count", 3, "--evaluations", 5, "--sampler", "heun")
+    assert "3 samples by heun, 2 steps, at most 4 calls of the network" in result.out
     assert (bare / "samples" / "sample.png").is_file()
 
 
@@ -461,6 +535,8 @@ def test_help_names_every_command():
     [
         ("train", ["--steps", "--seed", "--batch-size", "--out", "--resume", "--overwrite"]),
         ("sample", ["--count", "--class", "--steps", "--evaluations", "--sampler", "--sigma", "--guidance", "--out"]),
+        ("tune", ["--evaluations", "--guidance", "--count", "--steps", "--seed"]),
+        ("compare", ["--evaluations", "--guidance", "--count", "--seed", "--out"]),
         ("info", ["run folder"]),
     ],
 )
