@@ -224,7 +224,7 @@ def print_far(tables: dict[str, dict[str, Row]], samples: int) -> None:
 
 def draw(tables: dict[str, dict[str, Row]], peers: list[str], file: Path) -> None:
     """The median error by evaluations: the default and fitted solvers over all other libraries, as they come."""
-    axes = pl.plots.panels(len(tables), len(tables), width=3.2, height=3.0)
+    axes = pl.plots.panels(len(tables), 1, width=3.2, height=3.0)
     for ax, (field, table) in zip(axes, tables.items(), strict=True):
         for name in (name for name in peers if "[" not in name):
             ax.plot(*zip(*((n, row[1]) for n, row in table[name].items()), strict=True), color="0.75", lw=1)
