@@ -13,6 +13,8 @@ from pathline.fields.field import Field, evaluating
 from pathline.sampling.grids import UNIFORM, QuantileGrid
 from pathline.sampling.multistep import Multistep
 
+ROUNDING = 4  # what is below so many roundings of a point is no bend
+
 
 def curvature_grid(field: Field, start: Tensor, order: int = 3, evaluations: int = 64) -> QuantileGrid:
     """The grid that a field asks for itself, without training: fine where its paths bend.
@@ -39,9 +41,11 @@ def curvature_grid(field: Field, start: Tensor, order: int = 3, evaluations: int
     total = c.alpha + c.beta
     share = c.alpha / total
     straight = torch.stack(points).flatten(2).double().cpu() / total[:, None, None]
-    velocity = straight.diff(dim=0) / share.diff()[:, None, None]
+    h = share.diff()
     middle = (share[1:] + share[:-1]) / 2
-    bend = (velocity.diff(dim=0) / middle.diff()[:, None, None]).square().mean((1, 2)).sqrt()
+    bend = (straight.diff(dim=0) / h[:, None, None]).diff(dim=0) / middle.diff()[:, None, None]
+    rounding = ROUNDING * torch.finfo(start.dtype).eps * straight.abs().max() * (1 / h[1:] + 1 / h[:-1]) / middle.diff()
+    bend = (bend.square().mean((1, 2)).sqrt() - rounding).clamp(min=0)
     density = bend ** (order / (2 * (order + 1)))
     density = density.clamp(min=float(density.mean()) / 10)  # where paths are straight there are few steps, but some
     height = torch.cat((density[:1], density, density[-1:])) if density.any() else torch.ones_like(share)

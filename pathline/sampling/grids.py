@@ -228,4 +228,4 @@ def times_at(schedule: Schedule, share: Tensor) -> Tensor:
         return times
     c = schedule.at(times)
     slope = (c.alpha_dot * c.beta - c.alpha * c.beta_dot) / (c.alpha + c.beta) ** 2
-    return torch.cat((times[:1], (times + (share - fixed) / slope)[1:-1], times[-1:]))
+    return torch.cat((times[:1], times[1:-1] + (share - fixed)[1:-1] / slope[1:-1], times[-1:]))
