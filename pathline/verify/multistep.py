@@ -16,7 +16,9 @@ from pathline.fields.exact import MixtureField
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, VELOCITY
 from pathline.paths.schedules import CosineSchedule, LinearSchedule, Schedule, VariancePreservingSchedule
-from pathline.sampling.grids import UNIFORM, PowerGrid
+from pathline.sampling.fit import table_of
+from pathline.sampling.fitted import FittedSampler
+from pathline.sampling.grids import UNIFORM, PowerGrid, share_of
 from pathline.sampling.multistep import Multistep
 from pathline.sampling.samplers import DDIM, ODESampler
 from pathline.solvers.runge_kutta import EULER
@@ -104,3 +106,16 @@ def every_schedule_is_the_same_path(method: Multistep) -> Iterator[Figure]:
     yield Figure("difference", float((ends[0] - ends[1]).abs().max()), 1e-10)
     *_, other = method.walk(exact, x, UNIFORM.times(exact, 8))
     yield Figure("difference of another grid, over 0.001", float((ends[0] - other).abs().max()) / 1e-3, math.inf, 1.0)
+
+
+@law(13, lambda: [(name, (schedule,)) for name, schedule in schedules().items() if name != "function"])
+def a_table_is_the_method_that_it_is_made_of(schedule: Schedule) -> Iterator[Figure]:
+    """A multistep method of the velocity, written down as a fitted solver's table, ends where it ends itself."""
+    method, exact, x = Multistep.adams_moulton(3), field(schedule, DATA), points(100)
+    times = method.times(exact, 8)
+    shares = share_of(schedule, times)
+    rows = tuple(tuple(row.tolist()) for row in table_of(method, shares))
+    *_, end = method.walk(exact, x, times)
+    table = FittedSampler(tuple(shares.tolist()), rows)
+    *_, found = table.walk(exact, x, table.times(exact, 8))
+    yield Figure("difference", float((found - end).abs().max()), 1e-10)

@@ -21,6 +21,7 @@ from pathline.sampling.churn import ChurnSampler
 from pathline.sampling.corrector import PredictorCorrector
 from pathline.sampling.dynamics import diffusion_of
 from pathline.sampling.exponential import ExponentialSDE
+from pathline.sampling.multistep import GeneralSampler, Multistep
 from pathline.sampling.sample import sample
 from pathline.sampling.sampler import Sampler
 from pathline.sampling.samplers import DDIM, ODESampler, SDESampler
@@ -118,6 +119,8 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
         ("exponential:1", (ExponentialSDE(1.0), 60)),
         ("churn", (ChurnSampler(churn=10.0), 50)),
         ("predictor-corrector", (PredictorCorrector(ODESampler(HEUN)), 40)),
+        ("general", (GeneralSampler(), 30)),
+        ("dpm", (Multistep.dpm(), 60)),
     ]
 
 
@@ -127,6 +130,7 @@ def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
         "exponential:memoryless": (ExponentialSDE(MemorylessSigma()), 200),
         "churn": (ChurnSampler(churn=10.0), 400),
         "predictor-corrector": (PredictorCorrector(ODESampler(HEUN)), 200),
+        "general": (GeneralSampler(), 30),
     }
     return [
         (f"{pair} {name}", (*parts, sampler, steps))
@@ -139,7 +143,7 @@ def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
 def every_sampler_on_every_head_and_schedule(
     head: Any, schedule: Schedule, sampler: Sampler, steps: int
 ) -> Iterator[Figure]:
-    """Exponential steps, churn and correctors have the law of the data from every head on every schedule."""
+    """Other samplers, the default too, have the law of the data from every head on every schedule."""
     x = sample(field(schedule, head), (COUNT, 2), sampler, steps=steps, seed=43)
     yield from mode_figures(x, schedule.ends[1][1])
 

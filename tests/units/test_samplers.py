@@ -24,6 +24,10 @@ SAMPLERS = {
     "exponential": pl.ExponentialSDE(0.7),
     "churn": pl.ChurnSampler(),
     "predictor-corrector": pl.PredictorCorrector(),
+    "adams-moulton": pl.Multistep.adams_moulton(),
+    "dpm": pl.Multistep.dpm(),
+    "deis": pl.Multistep.deis(),
+    "unipc": pl.Multistep.unipc(),
 }
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
 
@@ -193,14 +197,14 @@ def test_without_noise_the_sde_is_the_flow_to_the_bit():
         assert all(torch.equal(a, b) for a, b in zip(*walks, strict=True))
 
 
-def test_the_default_is_heun_on_the_flow():
-    assert pl.default_sampler() == pl.ODESampler(pl.HEUN) == pl.ODESampler()
+def test_the_default_is_the_general_multistep_method():
+    assert pl.default_sampler() == pl.GeneralSampler() and pl.ODESampler() == pl.ODESampler(pl.HEUN)
 
 
 def test_sample_is_the_end_of_the_walk_from_its_noise():
     found = pl.sample(Counted(), (6, 1), steps=20, seed=3)
     start = Noise(3).normal((6, 1), dtype=torch.float64)
-    *_, end = pl.ODESampler().walk(Counted(), start, torch.linspace(0, 1, 21, dtype=torch.float64))
+    *_, end = pl.GeneralSampler().walk(Counted(), start, pl.GeneralSampler().times(Counted(), steps=20))
     assert torch.equal(found, end) and found.dtype == torch.float64
 
 
@@ -225,9 +229,12 @@ def test_without_a_seed_every_draw_is_another():
 def test_fifty_steps_unless_told_otherwise():
     field = Counted()
     pl.sample(field, (2, 1), seed=0)
+    assert field.calls == 50
+    field.calls = 0
+    pl.sample(field, (2, 1), pl.ODESampler(), seed=0)
     assert field.calls == 50 * 2
     field.calls = 0
-    pl.sample(field, (2, 1), seed=0, evaluations=9)
+    pl.sample(field, (2, 1), pl.ODESampler(), seed=0, evaluations=9)
     assert field.calls == 8
 
 

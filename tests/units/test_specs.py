@@ -1,5 +1,6 @@
 """Names turn into objects and back, for every family there is."""
 
+import inspect
 import json
 
 import pytest
@@ -25,6 +26,7 @@ FAMILIES = (
     pl.Weight,
     pl.Solver,
     pl.Sampler,
+    pl.Grid,
     pl.Sigma,
     Source,
 )
@@ -38,6 +40,7 @@ EXAMPLES = {  # members whose constructor needs arguments, with values unlike an
     ImageFolderSource: ImageFolderSource("pictures", 32),
     ToySource: ToySource("rings:2", 300, 1),
 }
+HOLDERS = ("ode", "sde", "predictor-corrector", "multistep", "fitted", "quantile")  # of more than numbers and words
 OTHERS = [  # and values unlike the defaults of those that need none
     (pl.Schedule, pl.VariancePreservingSchedule(0.2, 10.0)),
     (pl.Times, pl.UniformTimes(0.1, 0.9)),
@@ -45,6 +48,8 @@ OTHERS = [  # and values unlike the defaults of those that need none
     (pl.Weight, ErrorAsWeight("noise", 5.0)),
     (pl.Sigma, pl.BetaSigma(1.5)),
     (pl.Sampler, pl.DDIM(0.25)),
+    (pl.Grid, pl.KarrasGrid(5.0, 0.01, 50.0)),
+    (pl.Grid, pl.ShiftedGrid(0.5)),
     (pl.Schedule, pl.LinearSchedule(0.1)),
     (pl.Schedule, pl.SubVariancePreservingSchedule(0.2, 10.0)),
     (pl.Schedule, pl.VarianceExplodingSchedule(0.01, 50.0)),
@@ -57,7 +62,7 @@ OTHERS = [  # and values unlike the defaults of those that need none
 def members():
     for family in FAMILIES:
         for name, made in catalogue(family).items():
-            if not name.startswith("function") and name not in ("ode", "sde", "predictor-corrector"):  # they hold more
+            if not name.startswith("function") and name not in HOLDERS and not inspect.ismethod(made):
                 value = EXAMPLES.get(made) or (made() if isinstance(made, type) else made)
                 yield pytest.param(family, value, id=f"{family.__name__}-{name}")
     for family, value in OTHERS:
@@ -74,9 +79,11 @@ def test_what_is_named_is_built_again_through_json(family, value):
     [
         (pl.Sampler, pl.ODESampler(pl.RK4)),
         (pl.Sampler, pl.SDESampler(pl.BetaSigma(2.0))),
+        (pl.Sampler, pl.Multistep.dpm(3)),
+        (pl.Grid, pl.QuantileGrid((0.0, 0.4, 1.0))),
         (pl.Schedule, pl.FunctionSchedule(lambda t: t, lambda t: 1 - t)),
     ],
-    ids=["ode", "sde", "function"],
+    ids=["ode", "sde", "multistep", "quantile", "function"],
 )
 def test_what_holds_more_than_numbers_and_words_is_refused(family, value):
     with pytest.raises(ValueError, match="cannot be written down"):
@@ -87,7 +94,11 @@ def test_what_holds_more_than_numbers_and_words_is_refused(family, value):
 def test_a_catalogue_holds_the_members_of_its_family(family):
     found = catalogue(family)
     assert found and list(found) == sorted(found)
-    assert all(isinstance(made, family) or issubclass(made, family) for made in found.values())
+    assert all(
+        isinstance(made() if inspect.ismethod(made) else made, family)
+        or (inspect.isclass(made) and issubclass(made, family))
+        for made in found.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,6 +128,10 @@ def test_a_catalogue_holds_the_members_of_its_family(family):
         (pl.Weight, "error-as", ErrorAsWeight()),
         (pl.Coupling, "independent", pl.IndependentCoupling()),
         (pl.Sampler, "ddim:1", pl.DDIM(1)),
+        (pl.Sampler, "dpm:3", pl.Multistep.dpm(3)),
+        (pl.Sampler, "general", pl.GeneralSampler()),
+        (pl.Grid, "power:1.6", pl.PowerGrid(1.6)),
+        (pl.Grid, "uniform", pl.UniformGrid()),
         (pl.Schedule, {"name": "polynomial", "arguments": {"power": 3}}, pl.PolynomialSchedule(3)),
         (pl.Schedule, {"name": "cosine"}, pl.CosineSchedule()),
     ],
