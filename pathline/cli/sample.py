@@ -25,8 +25,8 @@ from pathline.plots.images import image_grid
 from pathline.runs import Run
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.grids import UNIFORM
-from pathline.sampling.sample import STEPS, sample, start_of
-from pathline.sampling.sampler import Sampler
+from pathline.sampling.sample import sample, start_of
+from pathline.sampling.sampler import STEPS, Sampler
 from pathline.solvers.adaptive import EvaluationsError
 from pathline.training.checkpoint import Checkpoint
 

@@ -97,6 +97,11 @@ class FittedSampler(Sampler):
         """Its times."""
         return FittedGrid(self.shares)
 
+    @property
+    def usual_steps(self) -> int:
+        """As many as it was fitted to."""
+        return len(self.weights)
+
     def __str__(self) -> str:
         return f"the solver fitted to {len(self.weights)} evaluations"
 

@@ -15,8 +15,6 @@ from pathline.paths.path import GaussianPath
 from pathline.sampling.sampler import Sampler
 from pathline.sampling.samplers import default_sampler
 
-STEPS = 50  # of the sampler, unless told otherwise
-
 
 def sample(
     field: Field,
@@ -38,7 +36,7 @@ def sample(
         field: What is sampled, under its condition if it has one.
         shape: The number of samples, then the shape of each.
         sampler: `default_sampler()` unless another is given.
-        steps: Steps of the sampler, `STEPS` unless `evaluations` is given.
+        steps: Steps of the sampler, 50 unless `evaluations` is given; as many as it was fitted to, of a fitted one.
         seed: A whole number; a fresh one where left out.
         evaluations: Calls of the field at most, instead of `steps`.
         start: Where samples begin, of the same shape: noise unless given. A bridge needs it.
@@ -50,7 +48,7 @@ def sample(
     if len(shape) < 2 or any(size < 1 for size in shape):
         raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
     sampler = sampler or default_sampler()
-    times = sampler.times(field, STEPS if steps is None and evaluations is None else steps, evaluations)
+    times = sampler.times(field, sampler.usual_steps if steps is None and evaluations is None else steps, evaluations)
     noise = Noise(fresh_seed() if seed is None else seed)
     begin = start_of(field, shape, noise) if start is None else start.to(_own(field).device)
     if begin.shape != tuple(shape):

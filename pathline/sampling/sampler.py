@@ -12,12 +12,19 @@ from pathline.noise import Noise
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.solvers.solver import grid
 
+STEPS = 50
+
 
 class Sampler(ABC):
     """A way along a path. `nodes` are the fractions of a step at which the field is called."""
 
     nodes: tuple[float, ...]
     grid: Grid = UNIFORM
+
+    @property
+    def usual_steps(self) -> int:
+        """As many as are taken unless told otherwise."""
+        return STEPS
 
     @abstractmethod
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:

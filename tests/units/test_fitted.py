@@ -74,6 +74,14 @@ def test_a_table_gives_the_same_on_every_schedule():
     assert torch.allclose(*ends, atol=1e-10)
 
 
+def test_sample_takes_as_many_steps_as_a_solver_was_fitted_to():
+    method, exact = pl.Multistep.adams_bashforth(2), field(pl.LinearSchedule())
+    table = as_fitted(method, exact, 6)
+    usual, told = (pl.sample(exact, (5, 2), table, seed=0, **more) for more in ({}, {"evaluations": 6}))
+    assert torch.equal(usual, told)
+    torch.testing.assert_close(usual, pl.sample(exact, (5, 2), method, steps=6, seed=0))
+
+
 def test_a_table_survives_json():
     assert fitted_from(json.loads(json.dumps(TABLE.to_dict()))) == TABLE
     for wrong in ({}, {"shares": [0, 1]}, {"shares": None, "weights": []}, {"shares": [0, 1], "weights": [1.0]}):
