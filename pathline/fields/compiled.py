@@ -42,9 +42,12 @@ class CompiledField(Field):
         return CompiledField(self.field.given(y))
 
     def take(self, index: Tensor | slice) -> Field:
-        """The field for some samples of its batch, compiled."""
-        return CompiledField(self.field.take(index))
+        """The field for some samples of its batch, compiled: this one, if it is the same for all."""
+        return self._of(self.field.take(index))
 
     def repeat(self, copies: int) -> Field:
         """The field for the batch several times over, compiled."""
-        return CompiledField(self.field.repeat(copies))
+        return self._of(self.field.repeat(copies))
+
+    def _of(self, field: Field) -> CompiledField:
+        return self if field is self.field else CompiledField(field)

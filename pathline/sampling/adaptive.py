@@ -35,10 +35,19 @@ class AdaptiveSampler(Sampler):
 
     Where it stops is not where it steps: states at the times of a grid are read between its steps, which are the same
     for any grid.
+
+    Raises:
+        ValueError: If the solver is not adaptive.
     """
 
     solver: AdaptiveSolver = Dopri5()  # noqa: RUF009 - it is frozen
     grid: Grid = UNIFORM
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, AdaptiveSolver):
+            raise ValueError(
+                f"solver must be adaptive, Dopri5() or Tsit5(), got {self.solver}; ODESampler takes others"
+            )
 
     @property
     def nodes(self) -> tuple[float, ...]:  # type: ignore[override]

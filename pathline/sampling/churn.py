@@ -56,11 +56,11 @@ class ChurnSampler(Sampler):
     grid: Grid = UNIFORM
 
     def __post_init__(self) -> None:
-        if self.solver.is_stochastic:
-            raise ValueError(f"solver must be one for ODEs, got {self.solver}; churn brings the noise")
-        if not (self.churn >= 0 and 0 <= self.low < self.high and self.swell > 0):
+        if getattr(self.solver, "is_stochastic", True):
+            raise ValueError(f"solver must be one for ODEs, not adaptive, got {self.solver}; churn brings the noise")
+        if not (self.churn >= 0 and 0 <= self.low < self.high and 0 < self.swell < math.inf):
             raise ValueError(
-                "churn must be 0 or more, low from 0 to below high, and swell positive, got "
+                "churn must be 0 or more, low from 0 to below high, and swell positive and finite, got "
                 f"churn={self.churn}, low={self.low}, high={self.high}, swell={self.swell}"
             )
 

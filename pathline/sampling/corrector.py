@@ -12,8 +12,9 @@ Source: Song et al. 2021, https://arxiv.org/abs/2011.13456, algorithms 2 to 5
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.predictions import SCORE
+from pathline.sampling.adaptive import AdaptiveSampler
+from pathline.sampling.churn import ChurnSampler
 from pathline.sampling.dynamics import Reading, no_gradient, read_along
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.renewal import gaussian_only
@@ -37,7 +40,8 @@ CORRECTOR_STREAM = 1 << 18  # apart from what the predictor draws
 class PredictorCorrector(Sampler):
     """Any sampler, and `corrections` Langevin steps after each of its steps, where the score is finite.
 
-    The sampler takes one step at a time: one that remembers its last step begins anew with each.
+    The sampler takes one step at a time: one that remembers its last step begins anew with each. So the steps of an
+    SDESampler that are too long for its solver take data for still, and make it too narrow: give it more of them.
 
     Attributes:
         sampler: The predictor.
@@ -59,13 +63,23 @@ class PredictorCorrector(Sampler):
         if self.corrections < 1:
             raise ValueError(f"corrections must be at least 1, got {self.corrections}; the sampler alone has none")
         for name, value in (("ratio", self.ratio), ("length", self.length)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+            if (value is None and name == "ratio") or (value is not None and not 0 < value < math.inf):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
 
     @property
     def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
         """Those of the sampler, and the end of its step for each correction."""
         return (*self.sampler.nodes, *(1.0,) * self.corrections)
+
+    def times(self, field: Field, steps: int | None = None, evaluations: int | None = None) -> Tensor:
+        """Its grid from noise to data with this many steps, or at most this many calls of the field.
+
+        Raises:
+            ValueError: Unless exactly one is given, and settles the grid: no evaluations where the sampler is adaptive.
+        """
+        if evaluations is not None and isinstance(self.sampler, AdaptiveSampler):
+            self.sampler.times(field, evaluations=evaluations)
+        return super().times(field, steps, evaluations)
 
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
         """The corrected points at `times`.
@@ -89,9 +103,12 @@ class PredictorCorrector(Sampler):
         noise = noise or Noise(fresh_seed())
         own = noise.noise if isinstance(noise, BrownianPath) else noise
         own = own.of(own.stream + CORRECTOR_STREAM)
+        sampler = self.sampler
+        if isinstance(sampler, ChurnSampler):  # whose churn is that of all steps
+            sampler = replace(sampler, churn=sampler.churn / len(corrector[1:]))
         for k, step in enumerate(pairwise(times.unbind())):
             later = noise if isinstance(noise, BrownianPath) else noise.after(k)
-            *_, x = self.sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
+            *_, x = sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
             score, length = corrector[k + 1]
             if not score.is_singular and length:
                 for draw in range(k * self.corrections, (k + 1) * self.corrections):

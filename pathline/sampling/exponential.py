@@ -19,6 +19,7 @@ Xue et al. 2023, https://arxiv.org/abs/2305.14267; the exact step around a norma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.sampling.dynamics import FieldDiffusion
 from pathline.sampling.grids import UNIFORM, Grid
-from pathline.sampling.renewal import Renewal, renewed
+from pathline.sampling.renewal import Renewal, gaussian_only, renewed
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.solver import Draw, Solver, Source, advance
@@ -43,7 +44,8 @@ class ExponentialSDE(Sampler):
     """Along an SDE with any diffusion `sigma`, a number, a function of time or a Sigma, in steps that it cannot outrun.
 
     One call of the field a step. Order 2 follows data that moves with the point, so its marginals hold in few steps
-    and for any sigma; order 1 takes data for still: without noise it is DDIM, with the memoryless sigma DDPM.
+    and for any sigma, nearly so where the spread of data differs by its direction; order 1 takes data for still:
+    without noise it is DDIM, with the memoryless sigma DDPM.
 
     Raises:
         ValueError: If sigma is negative, or the order is neither 1 nor 2.
@@ -63,10 +65,12 @@ class ExponentialSDE(Sampler):
         """The points of one path of the SDE at `times`; downwards it is the time reversal.
 
         Raises:
-            ValueError: If the path is a bridge, which has no noise to renew.
+            ValueError: If the path is a bridge, which has no noise to renew, unless sigma is 0.
         """
         times = path_grid(times)
         process = FieldDiffusion(field, sigma_of(self.sigma), is_backward=bool(times[-1] < times[0]))
+        if not field.path.is_gaussian and any(process.diffusion(x, t) for t in times):
+            gaussian_only(field)
         return advance(process, Exponential(process, x, times, self.order), x, times, noise)
 
 
@@ -83,7 +87,7 @@ class Exponential(Solver):
 
     Attributes:
         decays: For each step nearer to data than to noise, its times and how often over it renews the spread of the
-            points: the median of their integrals of sigma^2 / (2 v).
+            points: the median of their integrals of sigma^2 / (2 v), NaN where no point tells of a spread.
     """
 
     nodes = (0.0,)
@@ -120,7 +124,8 @@ class Exponential(Solver):
         half, alpha_squared, beta_squared = self._rows[start]
         decay = (half / (alpha_squared * spread[:, None] + beta_squared)).sum(1)
         if a.alpha > a.beta:
-            self.decays.append((start, stop, decay.detach().median()))
+            known = decay.detach().masked_fill(spread <= 0, math.nan)  # data that went against its pull tells of none
+            self.decays.append((start, stop, known.nanmedian()))
         spread, decay = meet(spread, x).to(x.dtype), meet(decay, x).to(x.dtype)
         centre, before = now.data - spread * now.pull, last.data - spread * last.pull
         span = (b.alpha / (b.alpha + b.beta) - now.clock) / (now.clock - last.clock)

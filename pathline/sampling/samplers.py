@@ -40,8 +40,11 @@ class ODESampler(Sampler):
     grid: Grid = UNIFORM
 
     def __post_init__(self) -> None:
-        if self.solver.is_stochastic:
-            raise ValueError(f"solver must be one for ODEs, got {self.solver}; SDESampler takes SDE solvers")
+        if getattr(self.solver, "is_stochastic", True):
+            raise ValueError(
+                f"solver must be one for ODEs, got {self.solver}; SDESampler takes SDE solvers, AdaptiveSampler "
+                "adaptive ones"
+            )
 
     @property
     def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -73,8 +76,11 @@ class SDESampler(Sampler):
 
     def __post_init__(self) -> None:
         sigma_of(self.sigma)
-        if not self.solver.is_stochastic:
-            raise ValueError(f"solver must be one for SDEs, got {self.solver}; ODESampler takes ODE solvers")
+        if not getattr(self.solver, "is_stochastic", False):
+            raise ValueError(
+                f"solver must be one for SDEs, got {self.solver}; ODESampler takes ODE solvers, AdaptiveSampler "
+                "adaptive ones"
+            )
 
     @property
     def nodes(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -155,13 +161,13 @@ class _Guarded(Solver):
 def _warned(states: Iterator[Tensor], steps: Exponential, count: int) -> Iterator[Tensor]:
     """The states, and a warning after the last if sigma outran their steps."""
     yield from states
-    found = [(start, stop, float(decay)) for start, stop, decay in steps.decays]
-    long = [(start, stop) for start, stop, decay in found if decay > OUTRUN]
+    long = [(start, stop, float(decay)) for start, stop, decay in steps.decays if decay > OUTRUN]
     if long:
-        worst = max(decay for _, _, decay in found)
+        worst = max(decay for *_, decay in long)
         warnings.warn(
             f"sigma renews the spread of data {worst:.2g} times over in a step (h sigma^2 / (2 v), {OUTRUN:g} at most) "
-            f"between t = {min(map(min, long)):.3g} and {max(map(max, long)):.3g}; take {math.ceil(count * worst)} "
+            f"between t = {min(min(step[:2]) for step in long):.3g} and {max(max(step[:2]) for step in long):.3g}; "
+            f"take {math.ceil(count * worst)} "
             "steps, a sigma that falls towards data (BetaSigma), or ExponentialSDE if it is meant",
             stacklevel=2,
         )

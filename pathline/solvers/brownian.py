@@ -65,7 +65,7 @@ class BrownianPath:
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """W(t), with the shape, dtype and device of `x`."""
-        return _Seeker(self)(x, t)
+        return _Seeker(self)(_wide(x), t).to(x.dtype)
 
 
 class Increments:
@@ -77,8 +77,13 @@ class Increments:
 
     def __call__(self, x: Tensor, draw: int) -> Tensor:
         """Those of step `draw`, with the shape, dtype and device of `x`."""
-        t, s = self.times[draw], self.times[draw + 1]
-        return (-self._seek(x, t) + self._seek(x, s)) / math.sqrt(abs(s - t))
+        t, s, wide = self.times[draw], self.times[draw + 1], _wide(x)
+        return ((-self._seek(wide, t) + self._seek(wide, s)) / math.sqrt(abs(s - t))).to(x.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Points in which the path is not rounded by more than a short step of it is long."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _Seeker:

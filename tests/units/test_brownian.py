@@ -82,3 +82,14 @@ def test_what_is_no_path_is_refused(arguments, message):
 def test_times_beyond_the_path_are_refused():
     with pytest.raises(ValueError, match=r"times must lie in \[0, 1\].*got 0 to 2"):
         list(pl.walk(pl.BrownianMotion(), pl.EulerMaruyama(), X, grid(4, 0, 2), pl.BrownianPath(Noise(0))))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_points_of_few_bits_meet_the_path_of_wide_ones(dtype):
+    times = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    x = torch.zeros(50, 1)
+    few, wide = (pl.BrownianPath(Noise(3)).along(times) for _ in range(2))
+    for draw in (0, 1500, 3999):
+        found = few(x.to(dtype), draw)
+        assert found.dtype == dtype and torch.equal(found, wide(x, draw).to(dtype))
+    assert torch.equal(pl.BrownianPath(Noise(3))(x.to(dtype), 0.3), pl.BrownianPath(Noise(3))(x, 0.3).to(dtype))

@@ -59,3 +59,8 @@ def test_downwards_and_sde_solvers_are_refused():
         pl.ChurnSampler().walk(field(), X, TIMES.flip(0))
     with pytest.raises(ValueError, match="solver must be one for ODEs"):
         pl.ChurnSampler(pl.EulerMaruyama())
+
+
+def test_noise_that_swells_without_end_is_refused():
+    with pytest.raises(ValueError, match=r"swell positive and finite, got .*swell=inf"):
+        pl.ChurnSampler(swell=float("inf"))

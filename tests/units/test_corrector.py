@@ -17,7 +17,9 @@ def field(head=pl.VELOCITY, schedule=None):
     return pl.MixtureField(normal, pl.GaussianPath(schedule or pl.LinearSchedule()), head)
 
 
-@pytest.mark.parametrize("sampler", [pl.DDIM(1.0), pl.SDESampler(1.0), pl.ODESampler()], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [pl.DDIM(1.0), pl.SDESampler(1.0), pl.ODESampler(), pl.ChurnSampler(churn=2.0)], ids=repr
+)
 def test_corrections_of_no_length_leave_the_sampler_as_it_is(sampler):
     corrected = pl.PredictorCorrector(sampler, length=1e-300)
     inside = TIMES[5:20]
@@ -53,10 +55,23 @@ def test_a_sample_is_its_own():
     ("wrong", "message"),
     [
         ({"corrections": 0}, "corrections must be at least 1, got 0"),
-        ({"ratio": 0.0}, "ratio must be positive, got 0.0"),
-        ({"length": -1.0}, "length must be positive, got -1.0"),
+        ({"ratio": 0.0}, "ratio must be positive and finite, got 0.0"),
+        ({"length": -1.0}, "length must be positive and finite, got -1.0"),
     ],
 )
 def test_what_is_no_correction_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         pl.PredictorCorrector(**wrong)
+
+
+def test_no_number_of_evaluations_settles_an_adaptive_predictor():
+    corrected = pl.PredictorCorrector(pl.AdaptiveSampler())
+    assert len(corrected.times(field(), steps=4)) == 5
+    with pytest.raises(ValueError, match="evaluations must not be given for AdaptiveSampler"):
+        corrected.times(field(), evaluations=30)
+
+
+@pytest.mark.parametrize("arguments", [{"ratio": float("inf")}, {"ratio": None}, {"length": float("inf")}], ids=str)
+def test_a_step_without_a_length_is_refused(arguments):
+    with pytest.raises(ValueError, match=r"(ratio|length) must be positive and finite, got"):
+        pl.PredictorCorrector(**arguments)

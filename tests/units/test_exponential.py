@@ -7,6 +7,7 @@ import torch
 
 import pathline as pl
 from pathline.noise import Noise
+from pathline.verify.parts import field as modes
 
 pytestmark = pytest.mark.fast
 
@@ -73,10 +74,12 @@ def test_an_order_that_there_is_not_is_refused(order):
         pl.ExponentialSDE(1.0, order)
 
 
-def test_a_bridge_is_refused_where_there_is_noise():
-    bridge = pl.MixtureBridgeField(field().mixture, field().mixture, pl.BridgePath(0.5))
-    with pytest.raises(ValueError, match="needs a Gaussian path"):
-        pl.ExponentialSDE(1.0).walk(bridge, X, TIMES)
+@pytest.mark.parametrize("width", [0.0, 0.5])
+def test_a_bridge_is_refused_where_there_is_noise(width):
+    bridge = pl.MixtureBridgeField(field().mixture, field().mixture, pl.BridgePath(width))
+    for sigma in (1.0, lambda t: t):
+        with pytest.raises(ValueError, match="needs a Gaussian path"):
+            pl.ExponentialSDE(sigma).walk(bridge, X, TIMES)
 
 
 def test_a_warning_says_where_and_how_many_steps():
@@ -87,3 +90,17 @@ def test_a_warning_says_where_and_how_many_steps():
         ends(pl.SDESampler(0.5))
         ends(pl.SDESampler(pl.BetaSigma(1.0)))
         ends(pl.ExponentialSDE(5.0))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sigma", "steps"),
+    [(pl.LinearSchedule(), 0.1, 3), (pl.PolynomialSchedule(3), 0.2, 5), (pl.PolynomialSchedule(3), 0.5, 20)],
+    ids=repr,
+)
+@pytest.mark.parametrize("count", [1, 4, 200])
+def test_points_between_modes_are_not_taken_for_data_without_spread(schedule, sigma, steps, count):
+    exact = modes(schedule, pl.DATA)  # its narrowest standard deviation is 0.3: h sigma^2 / (2 0.3^2) < 0.07
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(6):
+            pl.sample(exact, (count, 2), pl.SDESampler(sigma), steps=steps, seed=seed)

@@ -70,3 +70,11 @@ def test_a_compiled_field_gives_the_same_samples():
         compiled.given(1).repeat(1),
     ):
         assert part.velocity(x, 0.5).shape == x.shape
+
+
+def test_a_compiled_field_that_is_the_same_for_all_samples_is_not_compiled_again():
+    compiled = pl.CompiledField(Tight(9))
+    part = compiled.take(torch.tensor([1]))
+    assert part is not compiled and part.take(slice(0, 1)) is not part
+    same = pl.CompiledField(pl.EmpiricalField(torch.zeros(3, 2), LINEAR, 0.5))
+    assert same.take(torch.tensor([1])) is same and same.repeat(2) is same

@@ -261,3 +261,13 @@ def test_samples_have_the_dtype_of_the_fields_own_numbers():
     field = pl.NetworkField(network, pl.GaussianPath(pl.LinearSchedule()))
     assert pl.sample(field, (2, 2), steps=1).dtype == torch.float32
     assert pl.sample(field.double(), (2, 2), steps=1).dtype == torch.float64
+
+
+def test_a_solver_of_another_family_is_refused_with_the_sampler_that_takes_it():
+    for made in (pl.ODESampler, lambda solver: pl.SDESampler(0.5, solver)):
+        with pytest.raises(ValueError, match=r"got Dopri5.*AdaptiveSampler adaptive ones"):
+            made(pl.Dopri5())
+    with pytest.raises(ValueError, match=r"solver must be one for ODEs, not adaptive, got Dopri5"):
+        pl.ChurnSampler(pl.Dopri5())
+    with pytest.raises(ValueError, match=r"solver must be adaptive, .* got HEUN; ODESampler takes others"):
+        pl.AdaptiveSampler(pl.HEUN)
