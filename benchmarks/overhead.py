@@ -23,6 +23,7 @@ import pathline as pl
 
 STEPS = 100
 BATCH = 256
+EULER = pl.ODESampler(pl.EULER)
 
 
 class Network(nn.Module):
@@ -47,8 +48,7 @@ def bare(network: nn.Module, start: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def walked(field: pl.Field, start: Tensor) -> Tensor:
-    sampler = pl.ODESampler(pl.EULER)
+def walked(field: pl.Field, start: Tensor, sampler: pl.Sampler = EULER) -> Tensor:
     for x in sampler.walk(field, start, sampler.times(field, steps=STEPS)):
         end = x
     return end
@@ -80,6 +80,8 @@ def main(threads: int, rounds: int) -> None:
             "bare loop, again": loop,
             "pathline, sample": partial(pl.sample, field, (BATCH, d), pl.ODESampler(pl.EULER), steps=STEPS, seed=0),
             "pathline, ODESampler.walk": partial(walked, field, start),
+            "pathline, default's walk": partial(walked, field, start, pl.default_sampler()),
+            "pathline, walk, compiled": partial(walked, pl.CompiledField(field), start),
         }
         torch.testing.assert_close(walked(field, start), loop())
         missing = []

@@ -26,10 +26,11 @@ from pathline.paths.predictions import SCORE
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.churn import ChurnSampler
 from pathline.sampling.dynamics import Reading, no_gradient, read_along
+from pathline.sampling.exponential import ExponentialSDE
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.renewal import gaussian_only
 from pathline.sampling.sampler import Sampler, path_grid
-from pathline.sampling.samplers import DDIM
+from pathline.sampling.samplers import DDIM, SDESampler
 from pathline.solvers.brownian import BrownianPath
 from pathline.solvers.solver import Source
 
@@ -40,8 +41,8 @@ CORRECTOR_STREAM = 1 << 18  # apart from what the predictor draws
 class PredictorCorrector(Sampler):
     """Any sampler, and `corrections` Langevin steps after each of its steps, where the score is finite.
 
-    The sampler takes one step at a time: one that remembers its last step begins anew with each. So the steps of an
-    SDESampler that are too long for its solver take data for still, and make it too narrow: give it more of them.
+    An SDE goes on from the corrected points. Any other sampler takes one step at a time: a multistep method, which
+    remembers earlier values, begins anew with each.
 
     Attributes:
         sampler: The predictor.
@@ -103,15 +104,23 @@ class PredictorCorrector(Sampler):
         noise = noise or Noise(fresh_seed())
         own = noise.noise if isinstance(noise, BrownianPath) else noise
         own = own.of(own.stream + CORRECTOR_STREAM)
-        sampler = self.sampler
+        sampler, running = self.sampler, None
         if isinstance(sampler, ChurnSampler):  # whose churn is that of all steps
             sampler = replace(sampler, churn=sampler.churn / len(corrector[1:]))
+        if isinstance(sampler, SDESampler | ExponentialSDE):  # whose steps tell the spread of data from the one before
+            running = sampler.walk(field, x, times, noise)
+            next(running)
         for k, step in enumerate(pairwise(times.unbind())):
-            later = noise if isinstance(noise, BrownianPath) else noise.after(k)
-            *_, x = sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
+            if running:
+                x = running.send(x)
+            else:
+                later = noise if isinstance(noise, BrownianPath) else noise.after(k)
+                *_, x = sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
             score, length = corrector[k + 1]
             if not score.is_singular and length:
                 for draw in range(k * self.corrections, (k + 1) * self.corrections):
                     drift = score(x, field.values(x, score.t))
                     x = x + length * drift + (2 * length) ** 0.5 * own.like(x, draw)
             yield x
+        if running:
+            next(running, None)  # which may have a warning to give

@@ -20,7 +20,7 @@ Xue et al. 2023, https://arxiv.org/abs/2305.14267; the exact step around a norma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.renewal import Renewal, gaussian_only, renewed
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
-from pathline.solvers.solver import Draw, Solver, Source, advance
+from pathline.solvers.solver import Draw, Running, Solver, Source, advance
 from pathline.tensors import meet
 
 WIDEST = 100.0  # the largest spread that is believed: beyond it float32 loses the centre, and little is renewed anyway
@@ -61,7 +61,7 @@ class ExponentialSDE(Sampler):
         if self.order not in (1, 2):
             raise ValueError(f"order must be 1 (still data) or 2 (data that moves with the point), got {self.order}")
 
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:
         """The points of one path of the SDE at `times`; downwards it is the time reversal.
 
         Raises:

@@ -25,7 +25,7 @@ from pathline.sampling.renewal import Renewal
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.runge_kutta import HEUN, RungeKutta
-from pathline.solvers.solver import Draw, Solver, Source, advance, between
+from pathline.solvers.solver import Draw, Running, Solver, Source, advance, between
 from pathline.solvers.stochastic import EulerMaruyama
 
 STIFF = 0.5  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
@@ -87,7 +87,7 @@ class SDESampler(Sampler):
         """Those of the solver."""
         return self.solver.nodes
 
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:
         """The points of one path of the SDE at `times`; downwards it is the time reversal."""
         times = path_grid(times)
         process = FieldDiffusion(field, sigma_of(self.sigma), is_backward=bool(times[-1] < times[0]))
@@ -158,7 +158,7 @@ class _Guarded(Solver):
         return solver.step(process, x, t, s, noise)
 
 
-def _warned(states: Iterator[Tensor], steps: Exponential, count: int) -> Iterator[Tensor]:
+def _warned(states: Running, steps: Exponential, count: int) -> Running:
     """The states, and a warning after the last if sigma outran their steps."""
     yield from states
     long = [(start, stop, float(decay)) for start, stop, decay in steps.decays if decay > OUTRUN]

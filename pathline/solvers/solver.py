@@ -8,7 +8,7 @@ A grid may run up (noise to data) or down.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
@@ -20,6 +20,7 @@ from pathline.noise import Draws, Noise, fresh_seed
 from pathline.solvers.brownian import BrownianPath
 
 WALK_STREAM = 1 << 16  # steps draw apart from a start made with the same noise
+Running: TypeAlias = Generator[Tensor, Tensor | None, None]  # a walk that goes on from points that are sent to it
 Draw: TypeAlias = Callable[[Tensor], Tensor]  # standard normal numbers, shaped like what it is given
 Source: TypeAlias = Noise | BrownianPath  # of the numbers of a walk: of each step anew, or of one path for any steps
 
@@ -107,11 +108,14 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source |
     return advance(process, solver, x, times, noise)
 
 
-def advance(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source | None) -> Iterator[Tensor]:
-    """What `walk` does once its grid and its process are checked: the loop itself."""
-    yield x
+def advance(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source | None) -> Running:
+    """What `walk` does once its grid and its process are checked: the loop itself.
+
+    It goes on from a point that is sent to it in return for a state.
+    """
+    sent = yield x
     noise = noise or Noise(fresh_seed() if solver.is_stochastic else 0)
     draws = noise.along(times) if isinstance(noise, BrownianPath) else Draws(noise.of(noise.stream + WALK_STREAM))
     for draw, (t, s) in enumerate(pairwise(times.unbind())):
-        x = solver.step(process, x, t, s, partial(draws, draw=draw))
-        yield x
+        x = solver.step(process, x if sent is None else sent, t, s, partial(draws, draw=draw))
+        sent = yield x

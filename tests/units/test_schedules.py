@@ -106,8 +106,8 @@ class Still(pl.Field):
     ids=repr,
 )
 def test_samples_begin_as_wide_as_points_of_unit_data_are_there(schedule, scale):
-    pure = pl.sample(Still(pl.CosineSchedule()), (5, 2), steps=2, seed=1)
-    begun = pl.sample(Still(schedule), (5, 2), steps=2, seed=1)
+    pure = pl.sample(Still(pl.CosineSchedule()), (5, 2), pl.ODESampler(), steps=2, seed=1)
+    begun = pl.sample(Still(schedule), (5, 2), pl.ODESampler(), steps=2, seed=1)
     assert torch.allclose(begun, scale * pure, rtol=1e-6)
 
 
