@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -139,12 +140,13 @@ class Multistep(Sampler):
             raise ValueError(f"kind must be VELOCITY on {field.path}, which has no noise to speak of, got {self.kind}")
         kind = MIXES[self.kind].prediction if field.path.is_gaussian else VELOCITY
         readings = read_along(field, x, times[:-1], {kind: 1.0})
-        plan = self.plan(field.path.schedule.at(times), [not reading.is_singular for reading in readings])
-        steps = [Step(*(torch.as_tensor(part).tolist() for part in step)) for step in plan]
+        c = field.path.schedule.at(times)
+        is_readable = tuple(not reading.is_singular for reading in readings)
+        steps = _steps(self, tuple(c.alpha.tolist()), tuple(c.beta.tolist()), is_readable)
         return self._walk(field, x, times, readings, steps)
 
     def _walk(
-        self, field: Field, x: Tensor, times: Tensor, readings: list[Reading], steps: list[Step]
+        self, field: Field, x: Tensor, times: Tensor, readings: list[Reading], steps: Sequence[Step]
     ) -> Iterator[Tensor]:
         before, last = x, Step()
         values: list[Tensor] = []  # of q, the latest first
@@ -218,6 +220,16 @@ class Multistep(Sampler):
             rest, logit, measure = 1 - share, share.logit(), (b - a) / 2 * WEIGHTS
         measure = measure / (mix.p * rest - mix.r * share) ** 2  # dc, by d share = share rest d logit
         return _lagrange(nodes, logit if self.is_logarithmic else share) @ measure
+
+
+@lru_cache(maxsize=64)  # many batches are walked along one grid
+def _steps(
+    method: Multistep, alpha: tuple[float, ...], beta: tuple[float, ...], is_readable: tuple[bool, ...]
+) -> tuple[Step, ...]:
+    """The plan of a method in plain numbers."""
+    a, b = (torch.tensor(row, dtype=torch.float64) for row in (alpha, beta))
+    plan = method.plan(Coefficients(a, b, torch.zeros_like(a), torch.zeros_like(b)), is_readable)
+    return tuple(Step(*(torch.as_tensor(part).tolist() for part in step)) for step in plan)
 
 
 def _lagrange(nodes: Tensor, y: Tensor) -> Tensor:
