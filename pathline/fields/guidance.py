@@ -69,12 +69,12 @@ class ClassifierFree(Field):
 
     def take(self, index: Tensor | slice) -> Field:
         """The field for some samples of its batch."""
-        w = self.w[index] if self.w.ndim else self.w
+        w = self.w[index] if self.w.numel() > 1 else self.w
         return ClassifierFree(self.conditional.take(index), self.unconditional.take(index), w)
 
     def repeat(self, copies: int) -> Field:
         """The field for the batch several times over."""
-        w = torch.cat([self.w] * copies) if self.w.ndim else self.w
+        w = torch.cat([self.w] * copies) if self.w.numel() > 1 else self.w
         return ClassifierFree(self.conditional.repeat(copies), self.unconditional.repeat(copies), w)
 
     def _read(self, field: Field, x: Tensor, t: Tensor) -> Any:

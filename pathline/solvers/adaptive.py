@@ -100,6 +100,16 @@ class AdaptiveSolver(ABC):
         if self.evaluations < least:
             raise ValueError(f"evaluations must be at least {least}, for a first step, got {self.evaluations}")
 
+    def check(self, process: Any, times: Tensor) -> None:
+        """Refuse to be walked step by step, as `walk` does with other solvers.
+
+        Raises:
+            ValueError: In any case.
+        """
+        raise ValueError(
+            f"solver must be one of fixed steps for walk, and {self} lays its own; use solver.walk(process, x, times)"
+        )
+
     def walk(self, process: Any, x: Tensor, times: Tensor, counts: Counts | None = None) -> Iterator[Tensor]:
         """The states at `times`: the first is `x` itself, and none is changed later. Times cost no evaluations.
 

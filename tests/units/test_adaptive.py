@@ -303,3 +303,8 @@ def test_names_make_them():
     assert build(pl.AdaptiveSolver, "dopri5") == pl.Dopri5(1e-5, 1e-5, 10_000)
     assert build(pl.Sampler, "adaptive") == pl.AdaptiveSampler(pl.Dopri5())
     assert build(pl.Solver, "dormand-prince") is pl.DORMAND_PRINCE and repr(pl.DORMAND_PRINCE) == "DORMAND_PRINCE"
+
+
+def test_a_walk_of_fixed_steps_sends_an_adaptive_solver_to_its_own():
+    with pytest.raises(ValueError, match=r"solver must be one of fixed steps .* use solver.walk"):
+        pl.walk(pl.ODE(lambda x, t: -x), pl.Dopri5(), torch.ones(2, 1), torch.linspace(0, 1, 3))

@@ -153,3 +153,12 @@ def test_a_scale_that_is_not_finite_is_refused(w):
     field = pl.NetworkField(Net(), PATH)
     with pytest.raises(ValueError, match="w must be finite"):
         pl.ClassifierFree(field.given(1), field.given(None), w)
+
+
+def test_a_scale_for_all_serves_some_of_a_batch_too():
+    field = pl.NetworkField(pl.MLP(dimension=2, width=8, classes=3), pl.GaussianPath(pl.LinearSchedule()))
+    y, x = torch.tensor([0, 1, 2]), torch.ones(3, 2)
+    guided = pl.ClassifierFree(field.given(y), field.given(None), torch.tensor([2.0]))
+    part = guided.take(torch.tensor([2, 0]))
+    torch.testing.assert_close(part.velocity(x[:2], 0.5), guided.velocity(x, 0.5)[[2, 0]])
+    torch.testing.assert_close(guided.repeat(2).velocity(torch.cat((x, x)), 0.5)[3:], guided.velocity(x, 0.5))
