@@ -125,17 +125,17 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
 
 
 def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
-    others: dict[str, tuple[Sampler, int]] = {
-        "exponential:1": (ExponentialSDE(1.0), 200),
-        "exponential:memoryless": (ExponentialSDE(MemorylessSigma()), 200),
-        "churn": (ChurnSampler(churn=10.0), 400),
-        "predictor-corrector": (PredictorCorrector(ODESampler(HEUN)), 200),
-        "general": (GeneralSampler(), 30),
-    }
+    """The default on every head and schedule, and beside it each of the others in turn: each meets all of both."""
+    others: list[tuple[str, Sampler, int]] = [
+        ("exponential:1", ExponentialSDE(1.0), 200),
+        ("exponential:memoryless", ExponentialSDE(MemorylessSigma()), 200),
+        ("churn", ChurnSampler(churn=10.0), 400),
+        ("predictor-corrector", PredictorCorrector(ODESampler(HEUN)), 200),
+    ]
     return [
         (f"{pair} {name}", (*parts, sampler, steps))
-        for pair, parts in each_head_and_schedule()
-        for name, (sampler, steps) in others.items()
+        for (pair, parts), other in zip(each_head_and_schedule(), itertools.cycle(others), strict=False)
+        for name, sampler, steps in (("general", GeneralSampler(), 30), other)
     ]
 
 
