@@ -13,7 +13,6 @@ Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2, for a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +21,14 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.paths.schedules import Schedule
 from pathline.sampling.dynamics import FieldFlow, no_gradient
-from pathline.sampling.grids import UNIFORM, Grid
+from pathline.sampling.grids import UNIFORM, Grid, bisected
 from pathline.sampling.renewal import gaussian_only
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.samplers import guarded
 from pathline.solvers.runge_kutta import HEUN, RungeKutta
-from pathline.solvers.solver import Draw, Solver, Source, advance
+from pathline.solvers.solver import Draw, Running, Solver, Source, advance
 
 MOST = math.sqrt(2) - 1  # gamma at most: the variance of the noise is then doubled
-HALVINGS = 60  # of the interval in which a time is sought: below the last bit of it
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class ChurnSampler(Sampler):
         """Those of the solver."""
         return self.solver.nodes
 
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:
         """The points at `times`.
 
         Raises:
@@ -99,11 +97,7 @@ class ChurnSampler(Sampler):
 
 def time_of_level(schedule: Schedule, level: Tensor, latest: Tensor) -> Tensor:
     """The times up to `latest` at which beta/alpha has fallen to a level, or 0 where it is never as high."""
-    early, late = torch.zeros_like(latest), latest
-    for _ in range(HALVINGS):
-        middle = (early + late) / 2
-        is_high = schedule.beta(middle) > level * schedule.alpha(middle)
-        early, late = torch.where(is_high, middle, early), torch.where(is_high, late, middle)
+    early, late = bisected(lambda t: schedule.beta(t) > level * schedule.alpha(t), latest)
     return torch.where(early > 0, late, 0.0)
 
 

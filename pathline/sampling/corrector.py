@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -30,19 +30,20 @@ from pathline.sampling.exponential import ExponentialSDE
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.renewal import gaussian_only
 from pathline.sampling.sampler import Sampler, path_grid
-from pathline.sampling.samplers import DDIM, SDESampler
+from pathline.sampling.samplers import DDIM, ODESampler, SDESampler
 from pathline.solvers.brownian import BrownianPath
 from pathline.solvers.solver import Source
 
 CORRECTOR_STREAM = 1 << 18  # apart from what the predictor draws
+STEPPED = ODESampler | SDESampler | ExponentialSDE | DDIM | ChurnSampler  # their walks go on from what is sent to them
 
 
 @dataclass(frozen=True)
 class PredictorCorrector(Sampler):
     """Any sampler, and `corrections` Langevin steps after each of its steps, where the score is finite.
 
-    An SDE goes on from the corrected points. Any other sampler takes one step at a time: a multistep method, which
-    remembers earlier values, begins anew with each.
+    Samplers that step by a solver go on from the corrected points. Any other takes one step at a time: a multistep
+    method, which remembers earlier values, begins anew with each.
 
     Attributes:
         sampler: The predictor.
@@ -104,18 +105,16 @@ class PredictorCorrector(Sampler):
         noise = noise or Noise(fresh_seed())
         own = noise.noise if isinstance(noise, BrownianPath) else noise
         own = own.of(own.stream + CORRECTOR_STREAM)
-        sampler, running = self.sampler, None
-        if isinstance(sampler, ChurnSampler):  # whose churn is that of all steps
-            sampler = replace(sampler, churn=sampler.churn / len(corrector[1:]))
-        if isinstance(sampler, SDESampler | ExponentialSDE):  # whose steps tell the spread of data from the one before
-            running = sampler.walk(field, x, times, noise)
+        running = None
+        if isinstance(self.sampler, STEPPED):
+            running = self.sampler.walk(field, x, times, noise)
             next(running)
         for k, step in enumerate(pairwise(times.unbind())):
             if running:
                 x = running.send(x)
             else:
                 later = noise if isinstance(noise, BrownianPath) else noise.after(k)
-                *_, x = sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
+                *_, x = self.sampler.walk(field, x, torch.stack(step), later)  # type: ignore[arg-type]
             score, length = corrector[k + 1]
             if not score.is_singular and length:
                 for draw in range(k * self.corrections, (k + 1) * self.corrections):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.paths.schedules import Schedule
 
+HALVINGS = 60  # of the interval in which a time is sought: below the last bit of it
 NEAR = 1e-9  # values of log(alpha / beta) that differ by less are the same
 
 
@@ -218,14 +220,20 @@ def times_at(schedule: Schedule, share: Tensor) -> Tensor:
     A gradient with respect to the shares is that of the inverse function.
     """
     fixed = share.detach()
-    low, high = torch.zeros_like(fixed), torch.ones_like(fixed)
-    for _ in range(60):
-        middle = (low + high) / 2
-        is_before = share_of(schedule, middle) < fixed
-        low, high = torch.where(is_before, middle, low), torch.where(is_before, high, middle)
+    _, high = bisected(lambda t: share_of(schedule, t) < fixed, torch.ones_like(fixed))
     times = torch.cat((torch.zeros_like(high[:1]), high[1:-1], torch.ones_like(high[:1])))
     if not share.requires_grad:
         return times
     c = schedule.at(times)
     slope = (c.alpha_dot * c.beta - c.alpha * c.beta_dot) / (c.alpha + c.beta) ** 2
     return torch.cat((times[:1], times[1:-1] + (share - fixed)[1:-1] / slope[1:-1], times[-1:]))
+
+
+def bisected(is_before: Callable[[Tensor], Tensor], latest: Tensor) -> tuple[Tensor, Tensor]:
+    """The last times from 0 to `latest` that are before something, and the first that are not, next to each other."""
+    early, late = torch.zeros_like(latest), latest
+    for _ in range(HALVINGS):
+        middle = (early + late) / 2
+        found = is_before(middle)
+        early, late = torch.where(found, middle, early), torch.where(found, late, middle)
+    return early, late

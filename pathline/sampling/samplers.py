@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class ODESampler(Sampler):
         """Those of the solver."""
         return self.solver.nodes
 
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:
         """The points of the flow at `times`."""
         times = path_grid(times)
         process = FieldFlow(field)
@@ -116,7 +116,7 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be between 0 (keep all noise) and 1 (ancestral), got {self.eta}")
 
-    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
+    def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:
         """The points at `times`."""
         times = path_grid(times)
         c = field.path.schedule.at(times)
