@@ -28,6 +28,14 @@ from .fields.field import Field as Field
 from .fields.guidance import ClassifierFree as ClassifierFree
 from .fields.network import NetworkField as NetworkField
 from .fields.preconditioned import Preconditioned as Preconditioned
+from .likelihood.bits import bits_per_dim as bits_per_dim
+from .likelihood.divergence import Divergence as Divergence
+from .likelihood.divergence import Exact as Exact
+from .likelihood.divergence import Hutchinson as Hutchinson
+from .likelihood.divergence import HutchPlusPlus as HutchPlusPlus
+from .likelihood.log_prob import estimate_log_prob as estimate_log_prob
+from .likelihood.log_prob import log_prob as log_prob
+from .likelihood.log_prob import sample_with_log_prob as sample_with_log_prob
 from .metrics.distances import energy_distance as energy_distance
 from .metrics.distances import memorisation_ratio as memorisation_ratio
 from .metrics.transport import path_straightness as path_straightness
@@ -112,6 +120,7 @@ from .solvers.adaptive import Tsit5 as Tsit5
 from .solvers.brownian import BrownianPath as BrownianPath
 from .solvers.runge_kutta import DORMAND_PRINCE as DORMAND_PRINCE
 from .solvers.runge_kutta import EULER as EULER
+from .solvers.runge_kutta import GAUSS as GAUSS
 from .solvers.runge_kutta import HEUN as HEUN
 from .solvers.runge_kutta import MIDPOINT as MIDPOINT
 from .solvers.runge_kutta import RALSTON as RALSTON

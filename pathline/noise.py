@@ -101,6 +101,16 @@ class Noise:
         bits = 32 if dtype == torch.float64 else 23  # as many as keep the largest below 1 after rounding
         return ((self.words(shape, draw, device) >> (32 - bits)).to(dtype) + 0.5) * 2.0**-bits
 
+    def signs(
+        self,
+        shape: Sequence[int],
+        draw: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Numbers that are 1 or -1, either by an even chance."""
+        return ((self.words(shape, draw, device) >> 31) * 2 - 1).to(dtype)
+
     def normal(
         self,
         shape: Sequence[int],

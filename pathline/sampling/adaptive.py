@@ -10,7 +10,6 @@ Its error is ratio^2 / (2 s^2), where s is the scale of what is finest in the da
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from pathline.fields.field import Field
 from pathline.noise import Noise
-from pathline.sampling.dynamics import FieldFlow, no_gradient
+from pathline.sampling.dynamics import FieldFlow
+from pathline.sampling.ends import inside
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.samplers import DDIM
@@ -93,23 +93,7 @@ class AdaptiveSampler(Sampler):
             yield _renewed(field, state, t, s)
 
     def _inside(self, field: Field, x: Tensor, times: Tensor) -> Tensor:
-        """The times, with an end that is singular moved just inside."""
-        singular = FieldFlow(field).prepare(times[[0, -1]], x)
-        if not singular.any():
-            return times
-        no_gradient(times)
-        inner = times.clone()
-        for end, neighbour in ((0, 1), (-1, -2)):
-            if singular[end] and times[end] in (0, 1):
-                t, most = times[end], (times[neighbour] - times[end]).abs() / 3
-                least = 4 * torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps  # for it to be another time
-                away = torch.logspace(0, math.log10(least), 100, dtype=torch.float64).clamp(max=most)
-                schedule, near = field.path.schedule, (t - away).abs()
-                parts = schedule.alpha(near), schedule.beta(near)
-                ratio = parts[1] / parts[0] if t else parts[0] / parts[1]
-                is_small = ratio <= ONCE * (self.solver.rtol + self.solver.atol) ** 0.5
-                inner[end] = near[is_small][0] if is_small.any() else near[-1]
-        return inner
+        return inside(field, x, times, ONCE * (self.solver.rtol + self.solver.atol) ** 0.5)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class FieldFlow:
 
     def reading(self, x: Tensor, t: Tensor) -> Reading:
         """How the drift is read at t: as prepared, or read now."""
-        found = self._readings.get(float(t))
+        found = self._readings.get(float(t.detach()))
         if found is None:
             times = torch.as_tensor(t).to("cpu", torch.float64)[None]
             (found,) = read_along(self.field, x, times, self.kinds(times))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
 from pathline.sampling.sampler import Sampler
 from pathline.sampling.samplers import default_sampler
+
+T = TypeVar("T")
 
 
 def sample(
@@ -54,30 +57,36 @@ def sample(
     if begin.shape != tuple(shape):
         raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
     solved = CompiledField(field) if compile else field
+
+    def end_of(part: Field, rows: slice) -> Tensor:
+        for end in sampler.walk(part, begin[rows], times, noise.at(rows.start)):  # noqa: B007 - the others are freed
+            pass
+        return end
+
     with torch.no_grad(), evaluating(field):
-        ends = [*_in_batches(solved, begin, sampler, times, noise)]
+        ends = [*in_batches(solved, len(begin), end_of)]
     return ends[0] if len(ends) == 1 else torch.cat(ends)
 
 
-def _in_batches(field: Field, begin: Tensor, sampler: Sampler, times: Tensor, noise: Noise) -> Iterator[Tensor]:
-    """The ends of all samples in turn: all at once, or in batches of half the size where memory runs out."""
-    first, size = 0, len(begin)
-    while first < len(begin):
-        part = slice(first, first + size)
-        bound = field if size == len(begin) else field.take(part)
-        end: Tensor | None = None
+def in_batches(field: Field, count: int, run: Callable[[Field, slice], T]) -> Iterator[T]:
+    """What is made of all samples in turn: of all at once, or in batches of half the size where memory runs out.
+
+    `run` is called with the field for some of the samples, and which they are.
+    """
+    first, size = 0, count
+    while first < count:
+        rows = slice(first, min(first + size, count))
+        made = None
         try:
-            for end in sampler.walk(bound, begin[part], times, noise.at(first)):  # noqa: B007 - the others are freed
-                pass
+            made = run(field if size == count else field.take(rows), rows)
         except RuntimeError as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-            end = None
-        if end is None:  # here, where the error holds no tensors any more
-            size = -(-min(size, len(begin) - first) // 2)
+        if made is None:  # here, where the error holds no tensors any more
+            size = -(-(rows.stop - first) // 2)
         else:
-            yield end
-            first += size
+            yield made
+            first = rows.stop
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -9,6 +9,8 @@ https://doi.org/10.1016/0771-050X(80)90013-3; Tsitouras 2011, https://doi.org/10
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +32,16 @@ class RungeKutta(Solver):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`. Draws no noise."""
-        t, s = step_ends(t, s)
+        return self.stepped(lambda x, t, _: process.drift(x, t), x, *step_ends(t, s))
+
+    def stepped(self, slope: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """The point at `s`, by a slope that is told the weight b_i of its stage beside the point and the time.
+
+        What is integrated along a solution and changes nothing in it is needed only where that weight is not 0.
+        """
         k: list[Tensor] = []
-        for row, c in zip(self.a, self.nodes, strict=True):
-            k.append(process.drift(_combined(x, t, s, row, k), between(t, s, c)))
+        for row, c, weight in zip(self.a, self.nodes, self.b, strict=True):
+            k.append(slope(_combined(x, t, s, row, k), between(t, s, c), weight))
         return _combined(x, t, s, self.b, k)
 
     def __repr__(self) -> str:
@@ -93,4 +101,21 @@ TSITOURAS = RungeKutta(
     ),
     b=(0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774),
     nodes=(0.0, 0.161, 0.327, 0.9, 0.9800255409045097, 1.0),
+)
+
+ROOT = math.sqrt(3)
+# Of order 4 with all its weight on the two nodes of Gauss and Legendre, so that what is integrated along a solution is
+# needed twice a step. As order 3 within a step is enough at those: sum_j a_ij c_j^k = c_i^(k+1) / (k+1), k = 0, 1, 2.
+GAUSS = RungeKutta(
+    "gauss",
+    4,
+    a=(
+        (),
+        ((3 - ROOT) / 18,),
+        (0.0, (3 - ROOT) / 9),
+        ((3 - ROOT) / 24, 0.0, (3 - ROOT) / 8),
+        ((33 + 17 * ROOT) / 24, 0.0, -(39 + 23 * ROOT) / 8, (12 + 7 * ROOT) / 3),
+    ),
+    b=(0.0, 0.0, 0.0, 1 / 2, 1 / 2),
+    nodes=(0.0, (3 - ROOT) / 18, (3 - ROOT) / 9, (3 - ROOT) / 6, (3 + ROOT) / 6),
 )
