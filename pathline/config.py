@@ -111,7 +111,8 @@ class Config:
     seed: int = 0
     """Of everything random."""
     augmentation: str = "none"
-    """What is done to the data: none; flip, mirrored images."""
+    """What is done to the data: none; flip, mirrored images; dequantise:BIN, uniform noise over bins of whole numbers,
+    in the units of the model (0.125 for digits), for a model whose likelihood is asked for."""
     accumulate: int = 1
     """The pieces that the samples of a step are taken in, to save memory."""
     precision: str = "auto"
