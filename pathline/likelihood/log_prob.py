@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -26,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pathline.fields.field import Field, evaluating
 from pathline.likelihood.divergence import Divergence, Exact
+from pathline.likelihood.gradients import Backpropagation, Gradient
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE
@@ -123,15 +125,15 @@ def sample_with_log_prob(
         ValueError: As `log_prob`.
     """
     noise = Noise(fresh_seed() if seed is None else seed)
-    times = _grid(0.0, 1.0, steps)
+    times = even(0.0, 1.0, steps)
     x = start_of(field, shape, noise)
-    with torch.no_grad(), evaluating(field):
+
+    def run(part: Field, rows: slice) -> tuple[Tensor, Tensor]:
+        return carry(part, x[rows], times, solver, divergence, probes(divergence, x[rows], noise.at(rows.start)))
+
+    with torch.no_grad():
         before = log_start(field, x, times[0])
-        found = [
-            *in_batches(
-                field, len(x), lambda part, rows: carry(part, x[rows], times, solver, divergence, noise.at(rows.start))
-            )
-        ]
+        found = [*in_batches(field, len(x), run)]
     return torch.cat([end for end, _ in found]), before - torch.cat([change for _, change in found], 1).mean(0)
 
 
@@ -141,9 +143,12 @@ def carry(
     times: Tensor,
     solver: RungeKutta | AdaptiveSolver,
     divergence: Divergence,
-    noise: Noise,
+    vectors: Tensor,
+    gradient: Gradient = Backpropagation(),  # noqa: B008 - it is frozen
 ) -> tuple[Tensor, Tensor]:
     """The points at the last of the times, and log|det| of the way there, of shape `(estimates, batch)`.
+
+    The field is in eval mode meanwhile: a flow is one and the same all the way.
 
     Args:
         field: Whose flow.
@@ -151,20 +156,26 @@ def carry(
         times: A grid, up or down.
         solver: The method.
         divergence: How the divergence is found.
-        noise: What its vectors are drawn from.
+        vectors: What was drawn for that, by `probes`.
+        gradient: How a gradient is found, if one is wanted.
     """
     if torch.is_inference_mode_enabled():  # it would make every derivative 0
         with torch.inference_mode(False), torch.no_grad():
-            return carry(field, x.clone(), times.clone(), solver, divergence, noise)
+            return carry(field, x.clone(), times.clone(), solver, divergence, vectors.clone(), gradient)
     times = path_grid(times)
     inner = inside(field, x, times, NEAR)
     is_kept = torch.is_grad_enabled() and any(p.requires_grad for p in (x, times, *field.parameters()))
-    reader = _Reader(field, divergence, divergence.vectors(x, noise.of(PROBE_STREAM)), is_kept)
-    with sdpa_kernel(SDPBackend.MATH):  # the others' backward passes can neither be batched nor derived again
+    reader = _Reader(field, divergence, vectors, is_kept)
+    with reader.still():
         x, first = reader.crossed(x, times[0], inner[0])
-        x, change = reader.solved(x, inner, solver)
+        x, change = (gradient if is_kept else Backpropagation()).solved(reader, x, inner, solver)
         x, last = reader.crossed(x, inner[-1], times[-1])
     return x, first + change + last
+
+
+def probes(divergence: Divergence, x: Tensor, noise: Noise) -> Tensor:
+    """The vectors of a divergence, fixed for a whole solve."""
+    return divergence.vectors(x, noise.of(PROBE_STREAM))
 
 
 @dataclass(frozen=True)
@@ -192,15 +203,31 @@ class _Reader:
         """A change of 0."""
         return x.new_zeros(self.divergence.estimates, len(x))
 
-    def solved(self, x: Tensor, times: Tensor, solver: RungeKutta | AdaptiveSolver) -> tuple[Tensor, Tensor]:
-        """The points at the last of the times, and the integral of the divergence."""
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """The field as a function of x and t alone, that can be derived twice."""
+        with evaluating(self.field), sdpa_kernel(SDPBackend.MATH):  # others' backward passes can neither be batched nor
+            yield  # derived again
+
+    def kept(self, is_kept: bool) -> _Reader:
+        """The same where gradients are wanted, or are not."""
+        return replace(self, is_kept=is_kept)
+
+    def flow(self, x: Tensor, times: Tensor, solver: RungeKutta) -> FieldFlow:
+        """The flow alone, read at all times that steps of the solver will need."""
+        flow = FieldFlow(self.field)
+        flow.prepare(torch.cat([between(times[:-1], times[1:], c) for c in {*solver.nodes}]), x)
+        return flow
+
+    def walk(self, x: Tensor, times: Tensor, solver: RungeKutta | AdaptiveSolver) -> Iterator[tuple[Tensor, Tensor]]:
+        """The points and the integral of the divergence after each step; at the last of the times, if adaptive."""
         change = self.nothing(x)
         if isinstance(solver, AdaptiveSolver):
             size = x[0].numel()
             *_, end = solver.walk(_Augmented(self, x.shape[1:]), torch.cat((x.flatten(1), change.T), 1), times[[0, -1]])
-            return end[:, :size].reshape(x.shape), end[:, size:].T
-        flow = FieldFlow(self.field)
-        flow.prepare(torch.cat([between(times[:-1], times[1:], c) for c in {*solver.nodes}]), x)
+            yield end[:, :size].reshape(x.shape), end[:, size:].T
+            return
+        flow = self.flow(x, times, solver)
         for t, s in pairwise(times.unbind()):
 
             def slope(x: Tensor, time: Tensor, weight: float, span: Tensor = s - t) -> Tensor:
@@ -212,7 +239,7 @@ class _Reader:
                 return value
 
             x = solver.stepped(slope, x, t, s)
-        return x, change
+            yield x, change
 
     def crossed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """The point at s, over a singular end from or to a time just inside it, and log|det| of the step, if any."""
@@ -286,18 +313,18 @@ def _estimates(
     """The log-density by each of the estimates of the divergence, of shape `(estimates, batch)`."""
     if not x.is_floating_point() or x.ndim < 2:
         raise ValueError(f"x must be floating-point numbers of shape (batch, *shape), got {x.dtype} {tuple(x.shape)}")
-    times = _grid(stop, start, steps)
+    times = even(stop, start, steps)
     noise = Noise(fresh_seed() if seed is None else seed)
 
     def run(part: Field, rows: slice) -> Tensor:
-        end, change = carry(part, x[rows], times, solver, divergence, noise.at(rows.start))
+        vectors = probes(divergence, x[rows], noise.at(rows.start))
+        end, change = carry(part, x[rows], times, solver, divergence, vectors)
         return log_start(part, end, times[-1]) + change
 
-    with evaluating(field):
-        return torch.cat([*in_batches(field, len(x), run)], 1)
+    return torch.cat([*in_batches(field, len(x), run)], 1)
 
 
-def _grid(start: Time, stop: Time, steps: int) -> Tensor:
+def even(start: Time, stop: Time, steps: int) -> Tensor:
     """Evenly from start to stop, on the host in float64."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

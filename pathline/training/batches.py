@@ -20,10 +20,9 @@ from torch.utils._pytree import tree_map
 
 from pathline.data.source import Array
 from pathline.noise import Noise
-from pathline.paths.path import PathPoint
 from pathline.training.augment import Augmentation
 from pathline.training.distributed import Group
-from pathline.training.loss import MatchingLoss
+from pathline.training.loss import Loss
 
 ORDER_STREAM, AUGMENT_STREAM = 5, 13
 
@@ -32,9 +31,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Piece:
-    """Points of the path, their conditions, and their share of this process's part in the mean loss."""
+    """What a loss looks at, the conditions, and their share of this process's part in the mean loss."""
 
-    point: PathPoint
+    point: Any
     y: Any
     share: float
 
@@ -65,7 +64,7 @@ class Batches:
     """The batches of a training, for one of the processes that share it.
 
     Attributes:
-        loss: What draws noise, times and conditions, and couples.
+        loss: What draws for samples, and drops conditions.
         data: All samples, of shape `(samples, *shape)`.
         y: Their conditions, or None.
         batch_size: Samples of a step, in all processes together.
@@ -75,7 +74,7 @@ class Batches:
         is_channels_last: Whether images lie in memory pixel by pixel.
     """
 
-    loss: MatchingLoss
+    loss: Loss
     data: Array
     y: Any
     batch_size: int
@@ -92,19 +91,19 @@ class Batches:
         device = next(self.loss.parameters()).device
         data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
         y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
-        begin = self.loss.pair(data, first, y)
+        ends = self.loss.ends(data, first, y)
         start = mine.start - paired.start
         cuts = [start + len(mine) * k // self.pieces for k in range(self.pieces + 1)]
-        return [self._piece(begin, data, y, slice(*cut), first) for cut in pairwise(cuts)]
+        return [self._piece(ends, y, slice(*cut), first) for cut in pairwise(cuts)]
 
-    def _piece(self, begin: Tensor, data: Tensor, y: Any, cut: slice, first: int) -> Piece:
-        begin, data = begin[cut], data[cut]
-        if self.is_channels_last and data.ndim == 4:
-            begin, data = (x.contiguous(memory_format=torch.channels_last) for x in (begin, data))
-        index = first + cut.start
+    def _piece(self, ends: tuple[Tensor, ...], y: Any, cut: slice, first: int) -> Piece:
+        ends = tuple(end[cut] for end in ends)
+        if self.is_channels_last and ends[-1].ndim == 4:
+            ends = tuple(end.contiguous(memory_format=torch.channels_last) for end in ends)
+        data, index = ends[-1], first + cut.start
         labels = None if y is None else tree_map(lambda leaf: leaf[cut], y)
         share = len(data) * self.group.size / self.batch_size
-        return Piece(self.loss.point(begin, data, index), self.loss.dropped(labels, index, len(data)), share)
+        return Piece(self.loss.point(ends, index), self.loss.dropped(labels, index, len(data)), share)
 
     def rows(self, order: Order, step: int) -> Tensor:
         """The samples that `make` needs for a step."""
@@ -113,7 +112,7 @@ class Batches:
 
     def _paired(self) -> range:
         """The samples of a batch that noise is paired with together."""
-        return range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)
+        return range(self.batch_size) if self.loss.is_global else self.group.part(self.batch_size)
 
 
 def ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:

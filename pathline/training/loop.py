@@ -23,7 +23,7 @@ from pathline.training.augment import NONE, Augmentation
 from pathline.training.batches import Batches, Order, ahead
 from pathline.training.distributed import ALONE, Group, is_shared
 from pathline.training.ema import EMA
-from pathline.training.loss import MatchingLoss
+from pathline.training.loss import Loss
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainStep:
 
 
 def train(
-    loss: MatchingLoss,
+    loss: Loss,
     data: Array | NDArray[Any],
     y: Any = None,
     *,
@@ -110,7 +110,7 @@ def train(
     return _steps(batches, range(start, steps), workers, precision, optimizer, lr_schedule, ema, clip)
 
 
-def adamw(loss: MatchingLoss, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
+def adamw(loss: Loss, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
     """The optimizer that `train` uses: fused, one call for all parameters."""
     return torch.optim.AdamW(loss.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
 

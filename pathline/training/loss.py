@@ -10,6 +10,7 @@ Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, theorem 2; Vincent
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -27,7 +28,100 @@ from pathline.training.weights import UnitWeight, Weight
 NOISE_STREAM, TIME_STREAM, DROP_STREAM, BRIDGE_STREAM = 2, 3, 4, 10
 
 
-class MatchingLoss(nn.Module):
+class Loss(nn.Module, ABC):
+    """What `train` minimises: the mean of an error over samples, for each of which all that is random is drawn ahead.
+
+    What is drawn for training sample i depends on the seed and i only, so any process or thread can draw it.
+
+    Args:
+        field: What is trained.
+        drop: The share of labels replaced by the null condition in training, so that guidance can be used.
+        seed: Of all that is drawn.
+
+    Raises:
+        ValueError: If `drop` is not a probability.
+    """
+
+    def __init__(self, field: Field, drop: float, seed: int) -> None:
+        super().__init__()
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop must be a share of labels from 0 to below 1, got {drop}")
+        self.field = field
+        self.drop = drop
+        self.noise = Noise(seed)
+        self.seen = 0
+
+    @property
+    def is_global(self) -> bool:
+        """Whether each of several processes must see the whole of a batch."""
+        return False
+
+    def ends(self, data: Tensor, index: int | Tensor, y: Any = None) -> tuple[Tensor, ...]:
+        """What has to be found for a batch as a whole, one row a sample; the data itself comes last."""
+        return (data,)
+
+    @abstractmethod
+    def point(self, ends: tuple[Tensor, ...], index: int | Tensor) -> Any:
+        """What training looks at, drawn for some samples of a batch; not a bare tensor."""
+
+    @abstractmethod
+    def errors(self, point: Any, y: Any = None) -> Tensor:
+        """The error of each sample, of shape `(batch,)`."""
+
+    def draw(self, data: Tensor, index: int | Tensor, y: Any = None) -> Any:
+        """What training looks at for a batch with this index."""
+        return self.point(self.ends(data, index, y), index)
+
+    def forward(self, data: Any, y: Any = None, index: int | Tensor | None = None) -> Tensor:
+        """The loss of a batch, a number.
+
+        Args:
+            data: Of shape `(batch, *shape)`; or what was drawn ahead, with the labels that were left to it.
+            y: Its conditions, one per sample, if it has any.
+            index: The number of the batch's first sample in the stream of all that are trained on, or the number of
+                each; counted here if left out. What is random about a sample depends on the seed and its number.
+        """
+        if not isinstance(data, Tensor):
+            return self.errors(data, y).mean()
+        if index is None:
+            index = self.seen
+            self.seen += len(data)
+        labels = self.dropped(y, index, len(data)) if self.training else y
+        return self.errors(self.draw(data, index, y), labels).mean()
+
+    def pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
+        """The noise of each run of samples whose numbers follow each other, and how many they are."""
+        if isinstance(index, Tensor) and index.ndim:
+            if index.shape != (batch,):
+                raise ValueError(
+                    f"index must be a number, or one for each of {batch} samples, got {tuple(index.shape)}"
+                )
+            starts = [0, *((index.diff() != 1).nonzero()[:, 0] + 1).tolist()]
+            counts = torch.tensor([*starts, batch]).diff().tolist()
+            return [(self.noise.at(int(index[i])), count) for i, count in zip(starts, counts, strict=True)]
+        return [(self.noise.at(int(index)), batch)]
+
+    def dropped(self, y: Any, index: int | Tensor, batch: int) -> Any:
+        """The conditions, a share of them replaced by the null one."""
+        if y is None or not self.drop:
+            return y
+        null = getattr(self.field, "null", None)
+        if null is None:
+            raise ValueError(
+                f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
+                "`null`, the condition that stands for none"
+            )
+        pieces = self.pieces(index, batch)
+        chance = torch.cat([noise.of(DROP_STREAM).uniform((count, 1))[:, 0] for noise, count in pieces])
+        gone = chance < self.drop
+
+        def drop(leaf: Tensor, null: Tensor) -> Tensor:
+            return torch.where(meet(gone.to(leaf.device), leaf), null[0].to(leaf.device, leaf.dtype), leaf)
+
+        return tree_map(drop, y, null)
+
+
+class MatchingLoss(Loss):
     """The loss of a field, averaged over the numbers of a point and over the batch; several heads add up.
 
     Args:
@@ -56,51 +150,30 @@ class MatchingLoss(nn.Module):
         seed: int = 0,
         source: Tensor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(field, drop, seed)
         if source is None and not field.path.is_gaussian:
             raise ValueError(f"source must be given for {field.path}: the samples that it begins at")
         if source is not None and field.path.is_gaussian:
             raise ValueError(f"source must be left out for {field.path}, which begins at noise; a BridgePath takes one")
-        if not 0 <= drop < 1:
-            raise ValueError(f"drop must be a share of labels from 0 to below 1, got {drop}")
-        self.field = field
         self.coupling = coupling or IndependentCoupling()
         self.times = times or UniformTimes()
         self.weight = weight or UnitWeight()
-        self.drop = drop
-        self.noise = Noise(seed)
-        self.seen = 0
         self.register_buffer("source", source, persistent=False)
 
-    def forward(self, data: Tensor | PathPoint, y: Any = None, index: int | Tensor | None = None) -> Tensor:
-        """The loss of a batch, a number.
+    @property
+    def is_global(self) -> bool:
+        """Whether noise is paired with data over the batches of all processes."""
+        return self.coupling.is_global
 
-        Args:
-            data: Of shape `(batch, *shape)`; or points that were drawn ahead, with the labels that were left to them.
-            y: Its conditions, one per sample, if it has any.
-            index: The number of the batch's first sample in the stream of all that are trained on, or the number of
-                each; counted here if left out. Noise, time and drop of a sample depend on the seed and its number.
-        """
-        if isinstance(data, PathPoint):
-            return self.errors(data, y).mean()
-        if index is None:
-            index = self.seen
-            self.seen += len(data)
-        labels = self.dropped(y, index, len(data)) if self.training else y
-        return self.errors(self.draw(data, index, y), labels).mean()
+    def ends(self, data: Tensor, index: int | Tensor, y: Any = None) -> tuple[Tensor, ...]:
+        """Where the path to each sample of a batch begins, as the coupling has it, and the data it goes to."""
+        begin = [self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in self.pieces(index, len(data))]
+        return self.coupling(torch.cat(begin), data, y), data
 
-    def draw(self, data: Tensor, index: int | Tensor, y: Any = None) -> PathPoint:
-        """The points of the path that training looks at for a batch with this index."""
-        return self.point(self.pair(data, index, y), data, index)
-
-    def pair(self, data: Tensor, index: int | Tensor, y: Any = None) -> Tensor:
-        """Where the path to each sample of a batch begins, as the coupling has it."""
-        begin = [self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in self._pieces(index, len(data))]
-        return self.coupling(torch.cat(begin), data, y)
-
-    def point(self, begin: Tensor, data: Tensor, index: int | Tensor) -> PathPoint:
+    def point(self, ends: tuple[Tensor, ...], index: int | Tensor) -> PathPoint:
         """The points that training looks at between two ends that were paired."""
-        pieces = self._pieces(index, len(data))
+        begin, data = ends
+        pieces = self.pieces(index, len(data))
         t = torch.cat([self.times.draw(count, noise.of(TIME_STREAM), data) for noise, count in pieces])
 
         def own(x: Tensor) -> Tensor:
@@ -117,37 +190,6 @@ class MatchingLoss(nn.Module):
                 f"source must hold samples of the data's shape, {tuple(data.shape[1:])}, got {tuple(self.source.shape)}"
             )
         return self.source[noise.rows(len(data), len(self.source), draw, data.device)].to(data.dtype)
-
-    def _pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
-        """The noise of each run of samples whose numbers follow each other, and how many they are."""
-        if isinstance(index, Tensor) and index.ndim:
-            if index.shape != (batch,):
-                raise ValueError(
-                    f"index must be a number, or one for each of {batch} samples, got {tuple(index.shape)}"
-                )
-            starts = [0, *((index.diff() != 1).nonzero()[:, 0] + 1).tolist()]
-            counts = torch.tensor([*starts, batch]).diff().tolist()
-            return [(self.noise.at(int(index[i])), count) for i, count in zip(starts, counts, strict=True)]
-        return [(self.noise.at(int(index)), batch)]
-
-    def dropped(self, y: Any, index: int | Tensor, batch: int) -> Any:
-        """The conditions, a share of them replaced by the null one."""
-        if y is None or not self.drop:
-            return y
-        null = getattr(self.field, "null", None)
-        if null is None:
-            raise ValueError(
-                f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
-                "`null`, the condition that stands for none"
-            )
-        pieces = self._pieces(index, batch)
-        chance = torch.cat([noise.of(DROP_STREAM).uniform((count, 1))[:, 0] for noise, count in pieces])
-        gone = chance < self.drop
-
-        def drop(leaf: Tensor, null: Tensor) -> Tensor:
-            return torch.where(meet(gone.to(leaf.device), leaf), null[0].to(leaf.device, leaf.dtype), leaf)
-
-        return tree_map(drop, y, null)
 
     def errors(self, point: PathPoint, y: Any = None) -> Tensor:
         """The weighted squared error of each sample, of shape `(batch,)`."""
