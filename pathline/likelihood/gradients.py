@@ -154,8 +154,9 @@ class Recomputation(_Stepwise):
 class Adjoint(_Stepwise):
     """By the adjoint equation, along the same grid backwards: memory for one stage of a step, and nothing is kept.
 
-    Its error is of the solver's order. Where the flow contracts space, the way back from its end does not come out
-    where it began: take more steps, or `Recomputation()`.
+    Its error is of the solver's order, and far less with one whose nodes lie alike both ways, as those of RK4 do: it
+    then meets the field at the times at which the solve met it. Where the field is singular, or the way back is
+    stiff, it does not come out where it began; take `Recomputation()` there.
     """
 
     keeps = 1

@@ -22,6 +22,7 @@ TOPICS = (
         "processes",
         "sampling",
         "stiffness",
+        "cnf",
         "training",
         "resuming",
     ),
