@@ -144,10 +144,10 @@ class HutchPlusPlus(Divergence):
         return self.probes
 
     def vectors(self, x: Tensor, noise: Noise) -> Tensor:
-        """S, then v."""
+        """S, normal so that none of it is in the span of the rest, then v."""
         if self.sketch > x[0].numel():
             raise ValueError(f"sketch must be at most the {x[0].numel()} numbers of a point, got {self.sketch}")
-        return drawn(x, self.sketch + self.probes, noise, is_normal=False)
+        return torch.cat((drawn(x, self.sketch, noise, is_normal=True), drawn(x, self.probes, noise.after(1))))
 
     def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """The trace within the span of Q, which is held fast: its gradient is that of an unbiased estimate as well."""
@@ -159,7 +159,7 @@ class HutchPlusPlus(Divergence):
         return both[: self.sketch].sum(0) + both[self.sketch :]
 
 
-def drawn(x: Tensor, number: int, noise: Noise, is_normal: bool) -> Tensor:
+def drawn(x: Tensor, number: int, noise: Noise, is_normal: bool = False) -> Tensor:
     """Vectors of unit covariance, `number` for each sample: of shape `(number, *x.shape)`."""
     shape = (len(x), number, *x.shape[1:])
     return (noise.normal if is_normal else noise.signs)(shape, dtype=x.dtype, device=x.device).transpose(0, 1)

@@ -162,6 +162,8 @@ def carry(
     if torch.is_inference_mode_enabled():  # it would make every derivative 0
         with torch.inference_mode(False), torch.no_grad():
             return carry(field, x.clone(), times.clone(), solver, divergence, vectors.clone(), gradient)
+    if not isinstance(solver, RungeKutta | AdaptiveSolver):
+        raise ValueError(f"solver must be one for ODEs, in fixed steps or adaptive, got {solver}")
     times = path_grid(times)
     inner = inside(field, x, times, NEAR)
     is_kept = torch.is_grad_enabled() and any(p.requires_grad for p in (x, times, *field.parameters()))

@@ -10,6 +10,7 @@ FAST = {3, 4, 13, 17, 18, 21}  # laws whose cases all answer at once
 EVERY = {  # of laws with many long cases: which of them every run checks; `make test-slow` checks all
     "density_follows_its_equation": 4,  # nine schedules for each head: each of both is met
     "backwards_data_becomes_noise": 3,
+    "log_density_of_a_mixture": 4,
     "multistep_method_has_its_order": 5,  # one of each order, of four families
 }
 
