@@ -82,7 +82,7 @@ def dequantised(x: Tensor, bin: float = 1.0, seed: int = 0) -> Tensor:
     if not 0 < bin < math.inf:
         raise ValueError(f"bin must be a positive number, got {bin}")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    off = ((x / bin).round() * bin - x).abs() > 1e-3 * bin
+    off = ~(((x / bin).round() * bin - x).abs() <= 1e-3 * bin)  # NaN too
     if off.any():
         raise ValueError(
             f"x must hold multiples of bin = {bin:g}, got {float(x[off][0]):.6g}; give the distance of neighbouring "
