@@ -29,6 +29,8 @@ from pathline.fields.field import Field
 from pathline.sampling.dynamics import FieldFlow
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import RungeKutta
+from pathline.solvers.solver import between, step_ends
+from pathline.tensors import meet
 
 
 class System(Protocol):
@@ -169,17 +171,19 @@ class Adjoint(_Stepwise):
         total = [torch.zeros_like(p) for p in parameters]
         flow = system.flow(states[-1], times, solver)
         state = torch.stack((states[-1], a))
-        for t, s in pairwise(times.unbind()):
+        for t, s in pairwise(times.unbind()):  # each as a step from 0 to 1, so that samples may have their own
 
-            def slope(state: Tensor, time: Tensor, weight: float, span: float = float(s - t)) -> Tensor:
+            def slope(state: Tensor, c: Tensor, weight: float, t: Tensor = t, s: Tensor = s) -> Tensor:
                 x, a = state[0].detach().requires_grad_(), state[1]
-                rates = system.read(lambda x: flow.drift(x, time), x)
-                pull, *found = _pulled(rates, (a, b), [x, *parameters] if weight else [x])  # theirs is an integral
-                for gradient, part in zip(total, found, strict=bool(weight)):
-                    gradient.sub_(part, alpha=weight * span)
-                return torch.stack((rates[0].detach().to(pull), -pull))
+                span = (s - t).to(x.device, x.dtype)
+                each = meet(span, x)
+                rates = system.read(lambda x: flow.drift(x, between(t, s, float(c))), x)
+                pull, *found = _pulled(rates, (each * a, span * b), [x, *parameters] if weight else [x])
+                for gradient, part in zip(total, found, strict=bool(weight)):  # an integral, as the divergence's
+                    gradient.sub_(part, alpha=weight)
+                return torch.stack((each * rates[0].detach(), -pull))
 
-            state = solver.stepped(slope, state, t, s)
+            state = solver.stepped(slope, state, *step_ends(0.0, 1.0))
         return state[1], total
 
 

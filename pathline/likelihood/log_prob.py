@@ -38,8 +38,8 @@ from pathline.sampling.sample import in_batches, start_of
 from pathline.sampling.sampler import path_grid
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import GAUSS, RungeKutta
-from pathline.solvers.solver import between
-from pathline.tensors import Time, sum_per_sample
+from pathline.solvers.solver import between, step_ends
+from pathline.tensors import Time, meet, sum_per_sample
 
 PROBE_STREAM = 15
 NEAR = 1e-3  # the ratio r, just inside an end that is singular
@@ -145,6 +145,7 @@ def carry(
     divergence: Divergence,
     vectors: Tensor,
     gradient: Gradient = Backpropagation(),  # noqa: B008 - it is frozen
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The points at the last of the times, and log|det| of the way there, of shape `(estimates, batch)`.
 
@@ -158,10 +159,11 @@ def carry(
         divergence: How the divergence is found.
         vectors: What was drawn for that, by `probes`.
         gradient: How a gradient is found, if one is wanted.
+        shift: A number from 0 to 1 for each sample, on the host, to give it a grid of its own as `shifted` does.
     """
     if torch.is_inference_mode_enabled():  # it would make every derivative 0
         with torch.inference_mode(False), torch.no_grad():
-            return carry(field, x.clone(), times.clone(), solver, divergence, vectors.clone(), gradient)
+            return carry(field, x.clone(), times.clone(), solver, divergence, vectors.clone(), gradient, shift)
     if not isinstance(solver, RungeKutta | AdaptiveSolver):
         raise ValueError(f"solver must be one for ODEs, in fixed steps or adaptive, got {solver}")
     times = path_grid(times)
@@ -170,9 +172,26 @@ def carry(
     reader = _Reader(field, divergence, vectors, is_kept)
     with reader.still():
         x, first = reader.crossed(x, times[0], inner[0])
-        x, change = (gradient if is_kept else Backpropagation()).solved(reader, x, inner, solver)
+        x, change = (gradient if is_kept else Backpropagation()).solved(
+            reader, x, inner if shift is None else shifted(inner, shift), solver
+        )
         x, last = reader.crossed(x, inner[-1], times[-1])
     return x, first + change + last
+
+
+def shifted(times: Tensor, shift: Tensor) -> Tensor:
+    """A grid for each sample, of shape `(times, batch)`: the same two ends, and even steps between shifted ones.
+
+    With a shift that is uniform, every time between is met as often as any other: what is fitted to a solve cannot
+    learn where the solver looks.
+    """
+    inner = (torch.arange(len(times) - 2)[:, None] + shift) / max(len(times) - 2, 1)
+    return torch.cat(
+        [
+            part.expand(-1, len(shift))
+            for part in (times[:1, None], torch.lerp(times[0], times[-1], inner), times[-1:, None])
+        ]
+    )
 
 
 def probes(divergence: Divergence, x: Tensor, noise: Noise) -> Tensor:
@@ -218,7 +237,8 @@ class _Reader:
     def flow(self, x: Tensor, times: Tensor, solver: RungeKutta) -> FieldFlow:
         """The flow alone, read at all times that steps of the solver will need."""
         flow = FieldFlow(self.field)
-        flow.prepare(torch.cat([between(times[:-1], times[1:], c) for c in {*solver.nodes}]), x)
+        if times.ndim == 1:
+            flow.prepare(torch.cat([between(times[:-1], times[1:], c) for c in {*solver.nodes}]), x)
         return flow
 
     def walk(self, x: Tensor, times: Tensor, solver: RungeKutta | AdaptiveSolver) -> Iterator[tuple[Tensor, Tensor]]:
@@ -240,8 +260,17 @@ class _Reader:
                 change = change + weight * _like(span, x) * found
                 return value
 
-            x = solver.stepped(slope, x, t, s)
+            x = solver.stepped(slope, x, t, s) if not t.ndim else self.stepped(solver, slope, x, t, s)
             yield x, change
+
+    def stepped(
+        self, solver: RungeKutta, slope: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, t: Tensor, s: Tensor
+    ) -> Tensor:
+        """A step from and to times of each sample, as one from 0 to 1 of dx = (s - t) u d((time - t) / (s - t))."""
+        span = meet(_like(s - t, x), x)
+        return solver.stepped(
+            lambda x, c, weight: span * slope(x, between(t, s, float(c)), weight), x, *step_ends(0.0, 1.0)
+        )
 
     def crossed(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """The point at s, over a singular end from or to a time just inside it, and log|det| of the step, if any."""
