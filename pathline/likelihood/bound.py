@@ -29,7 +29,7 @@ from pathline.fields.field import Field, evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.predictions import DATA
 from pathline.paths.schedules import Schedule
-from pathline.sampling.dynamics import field_heads, read_along, read_each
+from pathline.sampling.dynamics import field_heads, read_each
 from pathline.sampling.grids import bisected, share_of
 from pathline.sampling.sample import in_batches
 from pathline.solvers.solver import grid
@@ -104,7 +104,7 @@ def information_grid(field: Field, steps: int, finest: float = FINEST) -> Tensor
         raise ValueError(f"steps must be at least 1, got {steps}")
     schedule = field.path.schedule
     ends = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
-    is_readable = not read_along(field, torch.empty(0), torch.zeros(1, dtype=torch.float64), {DATA: 1.0})[0].is_singular
+    is_readable = not read_each(field, torch.empty(0), torch.zeros(1, dtype=torch.float64), {DATA: 1.0}).is_singular
     first = ends[0] if is_readable else ends[0].clamp(min=FIRST / (1 + FIRST))
     last = ends[1].clamp(max=1 / (1 + finest))
     if not (finest > 0 and first < last):
@@ -127,12 +127,12 @@ def _chain(field: Field, x: Tensor, steps: int | Tensor) -> Tensor:
             f"steps must be times that rise within [0, 1], to one at which there is noise left, got {times[0]:g} to "
             f"{times[-1]:g}; information_grid(field, steps) lays them"
         )
-    for t, reading in zip(times.tolist(), read_along(field, x, times, {DATA: 1.0}), strict=True):
-        if reading.is_singular:
-            raise ValueError(
-                f"steps must be times at which data can be read from the {field_heads(field)} of this field on "
-                f"{field.path}, got t = {t:g}; begin inside"
-            )
+    reading = read_each(field, x, times, {DATA: 1.0})
+    if reading.is_singular:
+        raise ValueError(
+            f"steps must be times at which data can be read from the {field_heads(field)} of this field on "
+            f"{field.path}, got t = {float(reading.t):g}; begin inside"
+        )
     return times
 
 
