@@ -648,7 +648,7 @@ MUTANTS = [
     Mutant(
         "a transport over all processes that pairs the stretch of each",
         "training/batches.py",
-        "return range(self.batch_size) if self.loss.coupling.is_global else self.group.part(self.batch_size)",
+        "return range(self.batch_size) if self.loss.is_global else self.group.part(self.batch_size)",
         "return self.group.part(self.batch_size)",
         (21, "processes_train_as_one", "global transport"),
     ),
