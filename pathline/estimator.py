@@ -63,8 +63,8 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         max_steps: Steps of training at most; with 0 the model is the normal that training begins at.
         batch_size: Rows of a step.
         learning_rate: At its height.
-        weight_decay: How strongly weights are drawn to 0, and the model to that normal, in a table of 1,000 rows; less
-            so, in proportion, in a larger one.
+        weight_decay: How strongly weights are drawn to 0, and the model to that normal: the optimizer's decay is this
+            times the columns over the rows, as many rows for each column say more than any prior.
         members: Networks whose mean is the field, each with other rows left out.
         validation_fraction: The share of rows left out to tell when to stop.
         patience: Steps without a better loss of those rows after which training stops.
@@ -93,11 +93,11 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         max_steps: int = 4000,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
-        weight_decay: float = 1.5,
+        weight_decay: float = 30.0,
         members: int = 1,
         validation_fraction: float = 0.1,
         patience: int = 500,
-        solver_steps: int = 16,
+        solver_steps: int = 32,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.width = width
@@ -240,7 +240,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
             y,
             steps=self.max_steps,
             batch_size=min(self.batch_size, len(own)),
-            optimizer=adamw(loss, self.learning_rate, 1000 * self.weight_decay / len(own)),
+            optimizer=adamw(loss, self.learning_rate, self.weight_decay * z.shape[1] / len(own)),
             lr_schedule=warmup_cosine(0.02),
             ema=ema,
         )
@@ -276,7 +276,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         field, points = self._given(codes), torch.from_numpy(np.where(is_seen[:, None], z, 0.0))
         with torch.no_grad():
             found = [
-                log_prob(field.take(part), points[part], steps=self.solver_steps)
+                log_prob(field.take(part), points[part], steps=self.solver_steps, seed=0)
                 for part in (slice(first, first + AT_ONCE) for first in range(0, len(x), AT_ONCE))
             ]
         return np.where(is_seen, torch.cat(found).numpy() + log_det, -np.inf)
@@ -355,9 +355,10 @@ class _Numbers:
         Raises:
             ValueError: If they are not finite numbers, not as many as were fitted, or of neither one condition nor n.
         """
-        given = check_array(y, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="y")
-        rows = given.reshape(1, -1) if given.ndim == 0 or (given.ndim == 1 and len(self.mean) > 1) else given
-        rows = rows.reshape(len(rows), -1)
+        given = np.asarray(y)
+        is_one = given.ndim == 0 or (given.ndim == 1 and len(self.mean) > 1)
+        rows = given.reshape(1, -1) if is_one else given.reshape(len(given), -1)
+        rows = check_array(rows, dtype=np.float64, input_name="y")
         if rows.shape[1] != len(self.mean):
             raise ValueError(
                 f"y must have the numbers that were fitted, {len(self.mean)} in a row, got shape {given.shape}"
