@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": "make samples with a trained model: pathline sample runs/digits --class 3",
     "tune": "fit a solver to a trained model, for samples in few calls: pathline tune runs/digits --evaluations 8",
     "compare": "which sampler is nearest in how many calls of a trained model: pathline compare runs/digits",
+    "likelihood": "how likely samples are under a trained model: pathline likelihood runs/digits --data my.npz",
     "info": "what a run folder holds: pathline info runs/digits",
 }
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, 2 for bad input, 130 if interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())), end="")
+        print(HELP.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())), end="")
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version

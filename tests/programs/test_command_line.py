@@ -537,6 +537,7 @@ def test_help_names_every_command():
         ("sample", ["--count", "--class", "--steps", "--evaluations", "--sampler", "--sigma", "--guidance", "--out"]),
         ("tune", ["--evaluations", "--guidance", "--count", "--steps", "--seed"]),
         ("compare", ["--evaluations", "--guidance", "--count", "--seed", "--out"]),
+        ("likelihood", ["--data", "--count", "--solver", "--divergence", "--bin", "--unconditional", "--out"]),
         ("info", ["run folder"]),
     ],
 )

@@ -1,0 +1,315 @@
+"""What `pathline likelihood` scores, under which conditions, and what comes of it.
+
+A sample is scored under its own class or numbers, in the units of the data: log p(x | y); whole numbers with uniform
+noise over the bin of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from pathline.data.files import TABLES, FileSource
+from pathline.data.named import source_of
+from pathline.data.source import Normalisation, Samples
+from pathline.fields.field import Field
+from pathline.fields.network import NetworkField
+from pathline.likelihood.bits import bits_of, dequantised, in_units
+from pathline.likelihood.divergence import Divergence, Exact
+from pathline.likelihood.log_prob import estimate_log_prob
+from pathline.metrics.ranking import Interval
+from pathline.noise import Noise
+from pathline.runs import Run, guided
+from pathline.solvers.adaptive import AdaptiveSolver
+from pathline.solvers.runge_kutta import RungeKutta
+
+
+@dataclass(frozen=True)
+class Points:
+    """Samples to score.
+
+    Attributes:
+        name: What they are called.
+        x: In the units of the data, of shape `(count, *shape)`.
+        y: The conditions that they are scored under, in their own units; None for the null condition, or none at all.
+        places: Where each is in its data set, from 0.
+        about: What there is to say of them.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor | None
+    places: Tensor
+    about: str = ""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How log-densities are found.
+
+    Attributes:
+        solver: Of the flow.
+        steps: How many of them; an adaptive one lays its own.
+        divergence: Exact or estimated.
+        bin: The distance of neighbouring values, over which noise is spread; None for a density as it is.
+        seed: Of that noise and of the divergence's probes.
+    """
+
+    solver: RungeKutta | AdaptiveSolver
+    steps: int
+    divergence: Divergence
+    bin: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-densities in nats, in the units of the data, the standard error of each, and its bits per dimension."""
+
+    nats: Tensor
+    errors: Tensor
+    bits: Tensor
+
+    @classmethod
+    def of(cls, run: Run, found: list[tuple[Tensor, Tensor]], bin: float | None) -> Scores:
+        """Those that batches of log-densities in the units of the model make."""
+        values, errors = (torch.cat(parts).double() for parts in zip(*found, strict=True))
+        bits = bits_of(values, run.shape, run.normalisation, bin)
+        return cls(in_units(values, run.shape, run.normalisation), errors, bits)
+
+
+# ---- what is scored
+
+
+def own(run: Run, count: int, is_free: bool) -> tuple[Points, Points]:
+    """At most so many held-out samples of the run, by its own split, and as many that it was trained on.
+
+    Raises:
+        ValueError: If its data is not what it was.
+    """
+    samples = run.config.load()
+    if run.digest not in ("", samples.digest) or samples.shape != run.shape:
+        raise ValueError(
+            f"{run.config.data} has changed since {run.folder} was trained on it, so its held-out samples cannot be "
+            "told; restore it, or name others with --data"
+        )
+    training, held_out = _places(samples).split(run.config.held_out, run.config.seed)
+    first = _some(held_out, count)
+    found = (
+        Points(name, samples.x[rows], None if is_free or samples.y is None else samples.y[rows], rows)
+        for name, rows in (("held out", first), ("training", _some(training, len(first))))
+    )
+    held, trained = found
+    return held, trained
+
+
+def others(run: Run, data: str, count: int, is_free: bool) -> Points:
+    """At most so many samples of a data set or file, in the order of the run's columns and classes.
+
+    Raises:
+        ValueError: If they have another shape than the run's, or classes that it does not know.
+    """
+    samples, about = _loaded(data, run)
+    if run.columns and samples.columns and run.columns != samples.columns:
+        missing = [name for name in run.columns if name not in samples.columns]
+        if missing:
+            raise ValueError(
+                f"--data must have the columns that {run.folder} was trained on, and {data} has no {missing[0]!r}; "
+                f"it has {', '.join(samples.columns)}"
+            )
+        order = torch.tensor([samples.columns.index(name) for name in run.columns])
+        samples = replace(samples, x=samples.x[:][:, order], columns=run.columns)
+    if samples.shape != run.shape:
+        raise ValueError(
+            f"--data must have samples of shape {run.shape}, as {run.folder} was trained on, got {samples.shape} from "
+            f"{data}"
+        )
+    if samples.digest == run.digest:
+        share = 1 - run.config.held_out
+        about = f"the model was trained on {share:.0%} of {data}; leave out --data to score the rest of it alone"
+    rows = _some(_places(samples), count)
+    y = None if samples.y is None or is_free else _conditions(run, data, samples, rows)
+    if y is None and not is_free and (run.classes or run.numbers):
+        what = "classes" if run.classes else "numbers"
+        if not run.config.drop:
+            raise ValueError(
+                f"--data must have the {what} of its samples, as {run.folder} was trained with --drop 0, and {data} "
+                f"comes without {what}"
+            )
+        reason = f": {about}" if about else ""
+        about = f"{data} comes without {what}, so all is scored under the null condition{reason}"
+    return Points(called(data), samples.x[rows], y, rows, about)
+
+
+def called(data: str) -> str:
+    """A short name of a data set or file."""
+    path = Path(data.removeprefix("hf:").partition(",")[0])
+    return Path(path.name.removesuffix(".gz")).stem if path.suffix else path.name or data
+
+
+def _places(samples: Samples) -> Samples:
+    """The numbers of samples in place of these, so that a split or choice of them tells which they are."""
+    place = torch.arange(len(samples), dtype=torch.float64)[:, None]
+    return replace(samples, x=place, columns=(), normalisation=Normalisation(0.0, 1.0), fingerprint=samples.digest)
+
+
+def _some(places: Samples, count: int) -> Tensor:
+    return places.some(count)[0][:, 0].long()
+
+
+def _loaded(data: str, run: Run) -> tuple[Samples, str]:
+    """The samples, read as those of the run were as far as their kind has it, and why they have no conditions."""
+    source, config = source_of(data), run.config
+    known = vars(source)
+    sizes: dict[str, Any] = {"size": config.size} if "size" in known else {}
+    sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
+    is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
+    named = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
+    reason = ""
+    if any(named.values()):
+        try:
+            return source_of(data, **named, **sizes).load(), ""
+        except ValueError as error:
+            reason, first = str(error), error
+    try:
+        return source_of(data, **sizes).load(), reason
+    except ValueError:
+        if reason:  # with the column of its conditions it was nearer to what is needed
+            raise first from None
+        raise
+
+
+def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> Tensor | None:
+    """The conditions of some samples as the run knows them; None if the model takes none, or the samples have none.
+
+    Raises:
+        ValueError: If the run knows no such class, or they have other numbers.
+    """
+    assert samples.y is not None
+    if run.numbers:
+        if len(samples.numbers) != len(run.numbers):
+            raise ValueError(
+                f"--data must have the numbers that {run.folder} is conditioned on, {', '.join(run.numbers)}, got "
+                f"{', '.join(samples.numbers) or 'classes'} from {data}; score it without them by --unconditional"
+            )
+        return samples.y[rows]
+    if not run.classes or samples.numbers:
+        return None
+    names = samples.classes
+    if all(name in run.classes for name in names):
+        place = [run.classes.index(name) for name in names]
+    elif all(name.isdecimal() and int(name) < len(run.classes) for name in names):
+        place = [int(name) for name in names]
+    else:
+        unknown = next(name for name in names if name not in run.classes)
+        row = int((samples.y == names.index(unknown)).nonzero()[0])
+        raise ValueError(
+            f"--data must have the classes that {run.folder} knows, {', '.join(run.classes)}, got {unknown!r} in row "
+            f"{row} of {data}, counted from 0; score it without classes by --unconditional"
+        )
+    return torch.tensor(place)[samples.y[rows].long()]
+
+
+# ---- how it is scored
+
+
+def field_of(run: Run, network: NetworkField, points: Points, guidance: float | None) -> Field:
+    """The run's field under the conditions of some points."""
+    if points.y is not None:
+        return guided(network, run.conditions(points.y), 1.0 if guidance is None else guidance)
+    return network.given(None) if run.classes or run.numbers else network
+
+
+def prepared(run: Run, points: Points, method: Method) -> Tensor:
+    """Points as the model sees them, with noise over the bin of each number.
+
+    Raises:
+        ValueError: If a number is no multiple of the bin.
+    """
+    if method.bin is None:
+        return run.normalisation.into(points.x)
+    off = ((points.x / method.bin).round() * method.bin - points.x).abs() > 1e-3 * method.bin
+    if off.any():
+        i = int(off.flatten(1).any(1).nonzero()[0])
+        raise ValueError(
+            f"--bin must be the distance of neighbouring values, got {method.bin:g}, and {points.x[i][off[i]][0]:.6g} "
+            f"in row {int(points.places[i])} of {points.name}, counted from 0, is no multiple of it; --bin 0 takes the "
+            "data as numbers without neighbours"
+        )
+    return run.normalisation.into(dequantised(points.x, method.bin, method.seed))
+
+
+def scored(field: Field, x: Tensor, method: Method, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Log-densities and their standard errors in the units of the model, batch by batch; no batch changes another."""
+    for first in range(0, len(x), batch_size):
+        rows = slice(first, min(first + batch_size, len(x)))
+        divergence = method.divergence
+        if not isinstance(divergence, Exact):
+            divergence = Later(divergence, first)
+        with torch.no_grad():
+            yield estimate_log_prob(
+                field.take(rows),
+                x[rows],
+                solver=method.solver,
+                steps=method.steps,
+                divergence=divergence,
+                seed=method.seed,
+            )
+
+
+@dataclass(frozen=True)
+class Later(Divergence):
+    """A divergence whose probes are those of a batch that begins `first` samples later."""
+
+    divergence: Divergence
+    first: int
+
+    @property
+    def estimates(self) -> int:  # type: ignore[override]
+        """As many."""
+        return self.divergence.estimates
+
+    def vectors(self, x: Tensor, noise: Noise) -> Tensor:
+        """The probes."""
+        return self.divergence.vectors(x, noise.at(self.first))
+
+    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+        """The same."""
+        return self.divergence.of(value, x, vectors, is_kept)
+
+
+# ---- what comes of it
+
+
+def mean_of(values: Tensor) -> Interval:
+    """The mean of those that are finite, with its 95% interval by Student's t distribution; of one, without an end."""
+    values = values[values.isfinite()]
+    if not len(values):
+        return Interval(math.nan, math.nan, math.nan)
+    value = float(values.mean())
+    if len(values) == 1:
+        return Interval(value, -math.inf, math.inf)
+    reach = stats.t.ppf(0.975, len(values) - 1) * float(values.std()) / math.sqrt(len(values))
+    return Interval(value, value - reach, value + reach)
+
+
+def difference_of(first: Tensor, second: Tensor) -> Interval:
+    """The mean of the first less that of the second, with its 95% interval: Welch 1947."""
+    ends = [values[values.isfinite()].numpy() for values in (first, second)]
+    if not all(map(len, ends)):
+        return Interval(math.nan, math.nan, math.nan)
+    value = float(ends[0].mean() - ends[1].mean())
+    if min(map(len, ends)) == 1:
+        return Interval(value, -math.inf, math.inf)
+    found = stats.ttest_ind(*ends, equal_var=False).confidence_interval(0.95)
+    return Interval(value, float(found.low), float(found.high))

@@ -1,0 +1,213 @@
+"""What `pathline likelihood` keeps and tells of the log-densities that it found: rows, a summary, pictures, words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from pathline.cli.pictures import plain, value_range
+from pathline.cli.scored import Method, Points, Scores, difference_of, mean_of
+from pathline.likelihood.divergence import Exact
+from pathline.metrics.ranking import Interval, area_under_curve
+from pathline.plots.axes import label, save
+from pathline.plots.likelihoods import log_densities, ranked_images, ranked_points, ranked_rows
+from pathline.runs import Run, write_whole
+from pathline.solvers.adaptive import AdaptiveSolver
+
+COLUMNS = ("index", "nats", "standard_error", "bits_per_dim")
+FINER = "take more --steps, or --solver dopri5:1e-5"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Samples and their scores, as far as these are there."""
+
+    points: Points
+    scores: Scores
+
+
+def summed_up(method: Method, found: Sequence[Found], **about: Any) -> dict[str, Any]:
+    """All that is known, as plain values, and what else there is about it."""
+    first = found[0].scores
+    summary = about | {
+        "is_unconditional": found[0].points.y is None,
+        "steps": None if isinstance(method.solver, AdaptiveSolver) else method.steps,
+        "bin": method.bin,
+        "seed": method.seed,
+        "mean_standard_error": float(first.errors.nanmean()),
+    }
+    for name, each in zip(("given", "training"), found, strict=False):
+        summary[name] = {
+            "samples": len(each.points),
+            "not_finite": int((~each.scores.nats.isfinite()).sum()),
+            "nats": _plain(mean_of(each.scores.nats)),
+            "bits_per_dim": _plain(mean_of(each.scores.bits)),
+        }
+    for each in found[1:]:
+        summary["training_less_given"] = _plain(difference_of(each.scores.nats, first.nats))
+        summary["auroc"] = _plain(area_under_curve(_ranked(first.nats), _ranked(each.scores.nats)))
+    return summary
+
+
+def _ranked(nats: Tensor) -> Any:
+    """Log-densities in which what could not be found is the least."""
+    return nats.nan_to_num(-math.inf, math.inf, -math.inf).numpy()
+
+
+def _plain(found: Interval) -> dict[str, float | None]:
+    """Numbers for JSON, which has none for infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}
+
+
+# ---- what is left of it
+
+
+def keep(run: Run, found: Sequence[Found], out: Path) -> str:
+    """Write the rows that there are, and say which."""
+    if not found:
+        return ""
+    scores, points = found[0].scores, found[0].points
+    path = out.with_name(f"{out.stem}-part.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, _rows(run, found[0]))
+    return f"the rows of {len(scores.nats)} of {len(points)} samples are in {path}"
+
+
+def _rows(run: Run, found: Found) -> str:
+    """A row a sample."""
+    points, scores = found.points, found.scores
+    y = points.y
+    names = run.numbers if run.numbers and y is not None else ("class",)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*COLUMNS, *names])
+    numbers = torch.stack((scores.nats, scores.errors, scores.bits), 1).tolist()
+    for i, row in enumerate(numbers):
+        ends = [""] if y is None else [run.classes[int(y[i])]] if run.classes else y[i].tolist()
+        table.writerow([int(points.places[i]), *(f"{value:.9g}" for value in row), *ends])
+    return text.getvalue()
+
+
+def beside(out: Path) -> dict[str, Path]:
+    """The files that go beside the rows."""
+    ends = ("-training.csv", ".json", "-histogram.png", "-ranking.png")
+    return {end: out.with_name(out.stem + end) for end in ends}
+
+
+def write(run: Run, found: Sequence[Found], summary: Mapping[str, Any], out: Path) -> None:
+    """Write all files: the rows to `out`, and the others beside it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = beside(out)
+    write_whole(out, _rows(run, found[0]))
+    for each in found[1:]:
+        write_whole(files["-training.csv"], _rows(run, each))
+    write_whole(files[".json"], json.dumps(summary, indent=1) + "\n")
+    sets = {plain(each.points.name): each.scores.nats[each.scores.nats.isfinite()].numpy() for each in found}
+    save(log_densities({name: nats for name, nats in sets.items() if len(nats)}), files["-histogram.png"])
+    save(_ranking(run, found[0]), files["-ranking.png"])
+
+
+def _ranking(run: Run, found: Found) -> Axes:
+    """The least likely samples: pictures, points, or rows of a table."""
+    kept = found.scores.nats.isfinite()
+    x, nats, places = found.points.x[kept], found.scores.nats[kept].numpy(), found.points.places[kept].tolist()
+    if len(run.shape) == 3:
+        low, high = value_range(run.normalisation)
+        y = None if found.points.y is None else found.points.y[kept].tolist()
+        names = [plain(run.classes[k]) for k in y] if run.classes and y else []
+        pictures = ((x - low) / (high - low)).numpy()
+        return ranked_images(pictures if run.shape[0] in (1, 3) else pictures[:, :1], nats, names)[0]
+    columns = [plain(name) for name in run.columns or (str(i + 1) for i in range(run.shape[0]))]
+    if len(columns) > 2:
+        names = [f"row {i}" for i in places]
+        return ranked_rows(x.numpy(), run.normalisation.into(x).numpy(), nats, columns, names)
+    ax = ranked_points(x.numpy(), nats)
+    if run.columns:
+        ax.set_aspect("auto")
+        label(ax, x=columns[0], y=columns[1] if len(columns) > 1 else "")
+    return ax
+
+
+# ---- what is told
+
+
+def tell(run: Run, method: Method, found: Sequence[Found], summary: Mapping[str, Any], out: Path) -> None:
+    """Print what came of it."""
+    given, has_bits = found[0].points, method.bin is not None or len(run.shape) == 3
+    conditions = ""
+    if run.classes or run.numbers:
+        of_each = "class" if run.classes else "numbers"
+        conditions = ", under the null condition" if given.y is None else f", each under its own {of_each}"
+    guidance = "" if summary["guidance"] == 1 else f", guidance {summary['guidance']:g}"
+    print(f"{run.folder.name} at step {summary['step']}{guidance}: {given.name}, {len(given)} samples{conditions}")
+    if given.about:
+        print(f"note: {given.about}")
+    table = Table("log-density", "nats", "95% interval", box=None, padding=(0, 2, 0, 0))
+    for header in ("bits/dim", "95% interval") * has_bits:
+        table.add_column(header)
+    for each, name in zip(found, ("given", "training"), strict=False):
+        words = _words(summary[name]["nats"], ".2f")
+        words += _words(summary[name]["bits_per_dim"], ".3f") if has_bits else []
+        table.add_row(escape(each.points.name), *words)
+        if missing := summary[name]["not_finite"]:
+            print(
+                f"pathline likelihood: {missing} of {len(each.points)} log-densities of {each.points.name} are not "
+                f"finite, and left out of the means; {FINER}",
+                file=sys.stderr,
+            )
+    Console().print(table, highlight=False)
+    if len(found) > 1:
+        print(_compared(given.name, summary))
+    print(_how(run, method, summary))
+    print(f"rows: {out}\nsummary and pictures: {out.with_name(out.stem)}.json, -histogram.png, -ranking.png")
+
+
+def _words(figure: Mapping[str, float | None], digits: str) -> list[str]:
+    value, low, high = (None if figure[name] is None else f"{figure[name]:{digits}}" for name in Interval._fields)
+    return [value or "not finite", "none for one sample" if low is None else f"{low} to {high}"]
+
+
+def _compared(name: str, summary: Mapping[str, Any]) -> str:
+    """Whether training samples are more likely, and what that says."""
+    more, area = summary["training_less_given"], summary["auroc"]
+    other = "a held-out one" if summary["data"] is None else f"one of {name}"
+    said = (
+        f"AUROC {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}): how often a training sample is more "
+        f"likely than {other}; 0.5 where nothing tells them apart"
+    )
+    if more["low"] is None:
+        return said
+    by = f"training less {name}: {more['value']:+.2f} nats ({more['low']:+.2f} to {more['high']:+.2f})"
+    if summary["data"] is not None:
+        return f"{by}\n{said}"
+    verdict = (
+        "the model knows them in part by heart: train it on more data, or for fewer steps"
+        if more["low"] > 0
+        else "no sign that the model knows them by heart"
+    )
+    return f"{by}: {verdict}\n{said}"
+
+
+def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> str:
+    """How log-densities were found, and what error each has beside the interval's."""
+    error, change = summary["mean_standard_error"], summary["change_by_half_the_steps"]
+    own = "" if isinstance(method.divergence, Exact) else f", with a standard error of {error:.2g} nats a sample"
+    steps = "" if summary["steps"] is None else f", {summary['steps']} steps"
+    halved = "" if change is None else f"; half the steps change a log-density by {change:.2g} nats at most"
+    unit = "in the units of the data"
+    bins = f"as densities {unit}" if method.bin is None else f"{unit}, with uniform noise over bins of {method.bin:g}"
+    return f"by {summary['solver']}{steps}{halved}\ndivergence: {summary['divergence']}{own}\n{bins}"
