@@ -90,8 +90,9 @@ def in_batches(field: Field, count: int, run: Callable[[Field, slice], T]) -> It
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out, on a device or on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an error says that memory ran out, on a device or on the host, or may have, as oneDNN says it."""
+    told = ("can't allocate memory", "could not create a primitive")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told)
 
 
 def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
