@@ -15,6 +15,7 @@ COMMANDS = {
     "tune": "fit a solver to a trained model, for samples in few calls: pathline tune runs/digits --evaluations 8",
     "compare": "which sampler is nearest in how many calls of a trained model: pathline compare runs/digits",
     "likelihood": "how likely samples are under a trained model: pathline likelihood runs/digits --data my.npz",
+    "verify": "check the laws that all of this rests on: pathline verify --quick",
     "info": "what a run folder holds: pathline info runs/digits",
 }
 

@@ -29,7 +29,7 @@ def _cases() -> Iterable[tuple[str, tuple[tuple[int, ...], Divergence]]]:
         yield f"{name}, Hutchinson", (shape, Hutchinson(2))
 
 
-@law(14, _cases)
+@law(14, _cases, seconds=1.5)
 def gradients_agree(shape: tuple[int, ...], divergence: Divergence) -> Iterator[Figure]:
     """The gradient of the log-density by backpropagation is that of differences, and of the other ways to find it."""
     field, x = _field(shape), Noise(71).normal(shape, dtype=torch.float64)

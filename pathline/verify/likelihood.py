@@ -42,7 +42,7 @@ def _unsaid() -> Iterator[None]:
         yield
 
 
-@law(14, each_head_and_schedule)
+@law(14, each_head_and_schedule, seconds=1.0)
 def log_density_of_a_mixture(head: Any, schedule: Schedule) -> Iterator[Figure]:
     """The log-density under the exact field is the mixture's own, whatever is predicted and on every schedule.
 
@@ -72,7 +72,7 @@ def _mixture_of(shape: tuple[int, ...]) -> GaussianMixture:
     return GaussianMixture(means, variances, torch.tensor([0.5, 0.3, 0.2]))
 
 
-@law(14, _shapes)
+@law(14, _shapes, seconds=4.0)
 def log_density_of_any_shape(shape: tuple[int, ...]) -> Iterator[Figure]:
     """Worst error at tolerance 1e-8, mean error at 1e-5, and the error of fixed steps."""
     exact = MixtureField(_mixture_of(shape), GaussianPath(LinearSchedule()))
@@ -96,7 +96,7 @@ def _network(shape: tuple[int, ...], weight: float) -> NetworkField:
     return NetworkField(network, GaussianPath(LinearSchedule()))
 
 
-@law(14, once)
+@law(14, once, seconds=4.0)
 def density_integrates_to_one() -> Iterator[Figure]:
     """The density of a mixture, and that of a network's flow, summed over a fine grid of the plane."""
     side = torch.linspace(-7, 7, 121, dtype=torch.float64)
@@ -107,7 +107,7 @@ def density_integrates_to_one() -> Iterator[Figure]:
         yield Figure(name, total, 1 + 1e-3, 1 - 1e-3)
 
 
-@law(14, once)
+@law(14, once, seconds=3.5)
 def samples_come_with_their_density() -> Iterator[Figure]:
     """What one pass says of its samples is what the way back says of them, and what is true of them."""
     exact = field()
@@ -123,7 +123,7 @@ def samples_come_with_their_density() -> Iterator[Figure]:
         yield Figure("there and back, nats", float((found - log_prob(model, x)).abs().max()), 1e-5)
 
 
-@law(14, once)
+@law(14, once, seconds=2.0)
 def gradients_of_log_density() -> Iterator[Figure]:
     """With respect to x the score, to the time of x what continuity says; to weights and times as of a difference."""
     exact, t = field(), torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
@@ -202,7 +202,7 @@ def estimate_is_unbiased(made: Any) -> Iterator[Figure]:
     yield Figure("z", float(z.abs()), 4.8)  # three cases
 
 
-@law(15, _estimators)
+@law(15, _estimators, seconds=0.4)
 def interval_covers(made: Any) -> Iterator[Figure]:
     """The 95 % interval of an estimated log-density holds the truth in 93 to 97 % of 2,500 repeats, d = 64."""
     model, probes = _Linear(_matrix(0.5)), 16

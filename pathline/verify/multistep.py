@@ -58,7 +58,7 @@ def _grid_with_a_start(steps: int, is_logarithmic: bool) -> Tensor:
     return torch.lerp(first, last, places / places[-1])
 
 
-@law(9, _each_method)
+@law(9, _each_method, seconds=0.5)
 def multistep_method_has_its_order(method: Multistep, schedule: Schedule) -> Iterator[Figure]:
     """A multistep method on the flow of a mixture has its order, and one more if it corrects, from a start as good."""
     exact, x = MixtureField(mixture(blur=0.6), GaussianPath(schedule)), points(8)  # smooth: orders show early
@@ -76,7 +76,7 @@ def multistep_method_has_its_order(method: Multistep, schedule: Schedule) -> Ite
     yield Figure("floor / finest error", 1e-12 / errors[1], 1)
 
 
-@law(13, once)
+@law(13, once, seconds=0.3)
 def the_first_order_of_each_is_ddim() -> Iterator[Figure]:
     """Methods of order 1 are DDIM's deterministic step, from data and from noise; from velocity they are Euler's."""
     x = points(100)

@@ -142,7 +142,7 @@ def ends_are_limits_or_refused(name: str) -> Iterator[Figure]:
     yield Figure("error near the ends / (eps kappa)", error / EPS, 16)
 
 
-@law(3, each_schedule)
+@law(3, each_schedule, seconds=0.3)
 def one_time_or_one_each(schedule: Schedule) -> Iterator[Figure]:
     """A time of shape () and the same in shape (batch,) give the same numbers, also where batch equals a size."""
     path, exact = GaussianPath(schedule), field(schedule)
@@ -220,7 +220,7 @@ def velocity_and_score_of_a_conditional_path(schedule: Schedule) -> Iterator[Fig
     yield Figure("error of the field", float((again - velocity).norm() / velocity.norm()), 1e-6)
 
 
-@law(5, each_schedule)
+@law(5, each_schedule, seconds=2.0)
 def flow_is_a_group(schedule: Schedule) -> Iterator[Figure]:
     """A flow starts at the identity, composes, has an inverse, and log abs det is the integral of its divergence."""
     path, data, x = GaussianPath(schedule), points(20, 3, seed=8), points(20, 3, seed=9)

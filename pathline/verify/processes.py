@@ -23,7 +23,7 @@ from pathline.verify.table import Figure, law, once, worst_of
 COUNT = 40_000
 
 
-@law(12, once)
+@law(12, once, seconds=2.0)
 def brownian_and_ou_have_their_moments() -> Iterator[Figure]:
     """Brownian motion and Ornstein-Uhlenbeck have their mean and variance at all times; Euler has its own limit."""
     x = torch.full((COUNT, 1), 1.5, dtype=torch.float64)
@@ -37,7 +37,7 @@ def brownian_and_ou_have_their_moments() -> Iterator[Figure]:
                 z_mean = (float(state.mean()) - mean) / math.sqrt(variance / COUNT)
                 z_variance = (float(state.var()) / variance - 1) / math.sqrt(2 / COUNT)
                 worst = worst_of(worst, abs(z_mean), abs(z_variance))
-    yield Figure("largest z of 12", worst, 4.9)
+    yield Figure("largest z of 12", worst, 5.1)
     theta, sigma, h = 1.0, 1.0, 0.5
     coarse = torch.arange(41, dtype=torch.float64) * h
     *_, end = walk(OrnsteinUhlenbeck(theta, sigma), EulerMaruyama(), x, coarse, Noise(32))
@@ -71,7 +71,7 @@ def noising_and_its_reversal_are_one_path(schedule: Schedule) -> Iterator[Figure
     yield Figure("error of the moments' slopes", by_differences, 1e-6)
 
 
-@law(12, once)
+@law(12, once, seconds=8.0)
 def langevin_keeps_its_density() -> Iterator[Figure]:
     """Langevin dynamics keeps p from p, also at a frozen time of a path."""
     x = mixture().sample(20_000, seed=33)
@@ -93,7 +93,7 @@ def langevin_keeps_its_density() -> Iterator[Figure]:
     )
 
 
-@law(12, once)
+@law(12, once, seconds=3.0)
 def langevin_converges_on_a_normal() -> Iterator[Figure]:
     """From any start, Langevin dynamics reaches a normal density; Ornstein-Uhlenbeck is its Langevin process."""
     theta, sigma = 0.8, 1.1

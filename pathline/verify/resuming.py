@@ -59,7 +59,7 @@ class _Training:
         return {f"{part} {name}": value for part, values in found.items() for name, value in values.items()} | count
 
 
-@law(20, lambda: [(f"after {k}", (k,)) for k in (2, 5, 7)])
+@law(20, lambda: [(f"after {k}", (k,)) for k in (2, 5, 7)], seconds=0.5)
 def a_training_goes_on_to_the_bit(stop: int) -> Iterator[Figure]:
     """Weights, averages, moments and random states are those of a training that never stopped."""
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:

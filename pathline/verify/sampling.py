@@ -74,22 +74,7 @@ def _every_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
     ]
 
 
-def _some_pairs() -> Iterable[tuple[str, tuple[Any, ...]]]:
-    """Each head and some schedules once, the corners that are singular among them."""
-    every = dict(_every_pair())
-    named = (
-        "noise linear",
-        "score polynomial",
-        "data cosine",
-        "v square-root",
-        "edm variance-exploding",
-        "velocity linear:0.1",
-    )
-    cases = [f"{pair} {which}" for pair, which in zip(named, itertools.cycle(("memoryless", "1")), strict=False)]
-    return [(case, every[case]) for case in cases]
-
-
-@law(11, _sigma_list)
+@law(11, _sigma_list, seconds=11.0, is_whole=True)
 def every_sigma_has_the_same_marginals(sigma: Sigma, schedule: Schedule | None, head: Any) -> Iterator[Figure]:
     """Samples have the law of the data whatever sigma_t, on all of [0, 1]."""
     exact = field(schedule, head) if head is not None else field(schedule)
@@ -97,13 +82,7 @@ def every_sigma_has_the_same_marginals(sigma: Sigma, schedule: Schedule | None, 
     yield from mode_figures(x, exact.path.schedule.ends[1][1])
 
 
-@law(11, _some_pairs)
-def some_heads_and_schedules_too(sigma: Sigma, schedule: Schedule, head: Any) -> Iterator[Figure]:
-    """The same from other heads and schedules."""
-    yield from every_sigma_has_the_same_marginals(sigma, schedule, head)
-
-
-@law(11, _every_pair, is_slow=True)
+@law(11, _every_pair, seconds=11.0)
 def every_head_and_schedule_too(sigma: Sigma, schedule: Schedule, head: Any) -> Iterator[Figure]:
     """The same from every head on every schedule, with two sigmas each."""
     yield from every_sigma_has_the_same_marginals(sigma, schedule, head)
@@ -139,7 +118,7 @@ def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
     ]
 
 
-@law(11, _every_other_pair, is_slow=True)
+@law(11, _every_other_pair, seconds=4.0)
 def every_sampler_on_every_head_and_schedule(
     head: Any, schedule: Schedule, sampler: Sampler, steps: int
 ) -> Iterator[Figure]:
@@ -148,13 +127,17 @@ def every_sampler_on_every_head_and_schedule(
     yield from mode_figures(x, schedule.ends[1][1])
 
 
-@law(11, _samplers)
+@law(11, _samplers, seconds=4.0)
 def every_sampler_has_the_same_marginals(sampler: Sampler, steps: int) -> Iterator[Figure]:
     """Samples have the law of the data whatever the sampler."""
     yield from mode_figures(sample(field(), (COUNT, 2), sampler, steps=steps, seed=43))
 
 
-@law(11, lambda: [(f"{name} {steps}", (sigmas()[name], steps)) for name in ("2", "memoryless") for steps in (50, 100)])
+@law(
+    11,
+    lambda: [(f"{name} {steps}", (sigmas()[name], steps)) for name in ("2", "memoryless") for steps in (50, 100)],
+    seconds=0.3,
+)
 def long_steps_keep_the_spread(sigma: Sigma, steps: int) -> Iterator[Figure]:
     """In steps too long for its sigma, an SDE keeps the spread of narrow data and of data as wide as the noise."""
     for std in (0.3, 1.0):
@@ -164,7 +147,7 @@ def long_steps_keep_the_spread(sigma: Sigma, steps: int) -> Iterator[Figure]:
         yield Figure(f"variance ratio, sd {std}", float(x.var() / std**2), 1.1, 0.9)
 
 
-@law(11, lambda: [(name, (sigma,)) for name, sigma in sigmas().items()])
+@law(11, lambda: [(name, (sigma,)) for name, sigma in sigmas().items()], seconds=6.0)
 def backwards_data_becomes_noise(sigma: Sigma) -> Iterator[Figure]:
     """Run down from data to noise, every sigma_t ends at a standard normal."""
     data = mixture().sample(COUNT, seed=44)
@@ -174,7 +157,7 @@ def backwards_data_becomes_noise(sigma: Sigma) -> Iterator[Figure]:
     yield Figure("squared energy distance", _energy(x[:6000], points(6000, seed=46)), 1e-3, -1e-3)
 
 
-@law(11, once)
+@law(11, once, seconds=4.0)
 def memoryless_forgets_its_start() -> Iterator[Figure]:
     """With the memoryless sigma start and end are uncorrelated, and the way back has the drift alpha'/alpha x."""
     exact = field(head=NOISE)
@@ -263,7 +246,7 @@ def _batches() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [(str(size), (size,)) for size in (1, 7, 4096)]
 
 
-@law(19, _batches)
+@law(19, _batches, seconds=0.5)
 def a_sample_depends_on_seed_and_index(batch: int) -> Iterator[Figure]:
     """Sample i has the same bits of noise in any batch, and comes out the same."""
     count, different = 4096, 0

@@ -107,7 +107,7 @@ def _each_adaptive_solver() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [(name, (type(solver),)) for name, solver in examples(AdaptiveSolver).items()]
 
 
-@law(9, _each_adaptive_solver)
+@law(9, _each_adaptive_solver, seconds=3.0)
 def adaptive_solver_keeps_its_tolerance(made: type[AdaptiveSolver]) -> Iterator[Figure]:
     """The error falls with the tolerance, at the end and between steps, and no sample depends on its batch mates."""
     x = torch.tensor([[0.8, 0.6], [0.1, 0.2], [1.5, 0.9], [2.5, 1.8]], dtype=torch.float64)
@@ -143,7 +143,7 @@ def _each_sde_solver() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [("euler-maruyama", (EulerMaruyama(),)), ("stochastic-heun", (StochasticHeun(),))]
 
 
-@law(10, _each_sde_solver)
+@law(10, _each_sde_solver, seconds=2.0)
 def sde_solver_has_its_strong_order(solver: Solver) -> Iterator[Figure]:
     """Strong order 1 with additive noise and 1/2 with multiplicative noise, against Ito's solution."""
     fine, paths = 4096, 4000

@@ -52,7 +52,7 @@ def _sde_solvers() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [("euler-maruyama", (EulerMaruyama(),)), ("stochastic-heun", (StochasticHeun(),))]
 
 
-@law(22, _sde_solvers)
+@law(22, _sde_solvers, seconds=3.0)
 def long_steps_are_right_or_warned_of(solver: Any) -> Iterator[Figure]:
     """Where h sigma^2 / (2 sd^2) is large, samples have their variance or there is a warning; below 0.1 there is none.
 
@@ -68,7 +68,7 @@ def long_steps_are_right_or_warned_of(solver: Any) -> Iterator[Figure]:
     yield Figure("false", false, 0)
 
 
-@law(22, each_schedule)
+@law(22, each_schedule, seconds=0.6)
 def exponential_steps_are_right(schedule: Schedule) -> Iterator[Figure]:
     """In 20 steps and with any sigma, exponential steps keep the variance of a normal, and have nothing to warn of."""
     ratios, is_warned = [], False
@@ -81,7 +81,7 @@ def exponential_steps_are_right(schedule: Schedule) -> Iterator[Figure]:
     yield Figure("warnings", int(is_warned), 0)
 
 
-@law(10, lambda: [(str(order), (order,)) for order in (1, 2)])
+@law(10, lambda: [(str(order), (order,)) for order in (1, 2)], seconds=1.5)
 def exponential_steps_have_their_order(order: int) -> Iterator[Figure]:
     """Without noise the error falls with the step to the power of the order; with it, the bias of the variance is less.
 
@@ -104,7 +104,7 @@ def exponential_steps_have_their_order(order: int) -> Iterator[Figure]:
     yield Figure("bias of the variance in 32 steps", float(bias.abs().max()), (0.24 if order == 1 else 0.025) + noise)
 
 
-@law(10, once)
+@law(10, once, seconds=0.3)
 def a_brownian_path_is_the_same_under_refinement() -> Iterator[Figure]:
     """W_0 = 0, increments are independent and normal, those of a long step are the sums of those of short ones."""
     count, path = 20_000, BrownianPath(Noise(64), stop=2.0)
@@ -124,7 +124,7 @@ def a_brownian_path_is_the_same_under_refinement() -> Iterator[Figure]:
     yield Figure("largest z of 324", float(figures.abs().max()), 5.6)
 
 
-@law(10, once)
+@law(10, once, seconds=2.0)
 def the_strong_order_shows_along_a_brownian_path() -> Iterator[Figure]:
     """Euler-Maruyama along one Brownian path: strong order 1/2 with noise that depends on the point, 1 without."""
     x, path = torch.ones(2000, 1, dtype=torch.float64), BrownianPath(Noise(65), depth=11)
