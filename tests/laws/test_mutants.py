@@ -897,6 +897,41 @@ MUTANTS = [
         ".normals(x.shape, range(len(draw)), x.dtype, x.device)",
         (14, "bound_tells_its_error", None),
     ),
+    Mutant(
+        "an adjoint whose equation has the wrong sign",
+        "likelihood/gradients.py",
+        "return torch.stack((each * rates[0].detach(), -pull))",
+        "return torch.stack((each * rates[0].detach(), pull))",
+        (14, "gradients_agree", "images, Hutchinson"),
+    ),
+    Mutant(
+        "an adjoint that forgets the divergence",
+        "likelihood/gradients.py",
+        "_pulled(rates, (each * a, span * b), ",
+        "_pulled(rates, (each * a, 0 * b), ",
+        (14, "gradients_agree", "images, exact"),
+    ),
+    Mutant(
+        "an adjoint without the weights of the stages",
+        "likelihood/gradients.py",
+        "gradient.sub_(part, alpha=weight)",
+        "gradient.sub_(part, alpha=1.0)",
+        (14, "gradients_agree", "images, Hutchinson"),
+    ),
+    Mutant(
+        "a step taken again from its end",
+        "likelihood/gradients.py",
+        "x = states[k].detach().requires_grad_()",
+        "x = states[k + 1].detach().requires_grad_()",
+        (14, "gradients_agree", "images, Hutchinson"),
+    ),
+    Mutant(
+        "a graph that is cut between the stages of a step",
+        "likelihood/log_prob.py",
+        "x = x if self.is_kept and x.requires_grad else x.detach().requires_grad_()",
+        "x = x.detach().requires_grad_()",
+        (14, "gradients_agree", "images, Hutchinson"),
+    ),
 ]
 
 
