@@ -12,7 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 GALLERY = ROOT / "docs" / "gallery"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TRAINED = ("conditional_transport", "learned_field")  # networks, for a good while
+TRAINED = ("conditional_transport", "flow_matching_and_cnf", "learned_field")  # networks, for a good while
 MODULES = sorted(path.stem for path in (ROOT / "pathline" / "plots").glob("[!_]*.py"))
 
 
