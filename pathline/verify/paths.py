@@ -12,11 +12,11 @@ import mpmath
 import torch
 from torch import Tensor
 
-from pathline.paths.path import GaussianPath
-from pathline.paths.predictions import DATA, SCORE, VELOCITY, Prediction, convert, mix
+from pathline.paths.bridge import BridgePath
+from pathline.paths.path import GaussianPath, HeadMix, Path, PathPoint
+from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Prediction, blend, convert, mix
 from pathline.paths.schedules import (
     Coefficients,
-    LinearSchedule,
     Schedule,
     SubVariancePreservingSchedule,
     VarianceExplodingSchedule,
@@ -143,17 +143,18 @@ def ends_are_limits_or_refused(name: str) -> Iterator[Figure]:
 
 
 @law(3, each_schedule, seconds=0.3)
-def one_time_or_one_each(schedule: Schedule) -> Iterator[Figure]:
+def one_time_or_one_each(schedule: Schedule, kinds: Iterable[Prediction] | None = None) -> Iterator[Figure]:
     """A time of shape () and the same in shape (batch,) give the same numbers, also where batch equals a size."""
     path, exact = GaussianPath(schedule), field(schedule)
     data, noise = points(2, 2, seed=4), points(2, 2, seed=5)
+    pairs = list(itertools.product(kinds or predictions().values(), repeat=2))
     different = 0
     for dtype in (torch.float32, torch.float64):
         for t in (0.25, 0.5, 0.9):
             one = torch.tensor(t, dtype=dtype)
             a, b = (path.point(noise.to(dtype), data.to(dtype), time) for time in (one, one.expand(2)))
             different += not torch.equal(a.x, b.x)
-            for kind, other in itertools.product(predictions().values(), repeat=2):
+            for kind, other in pairs:
                 different += not torch.equal(a.target(kind), b.target(kind))
                 value = convert(a.target(kind), a.x, one, schedule, kind, other)
                 different += not torch.equal(value, convert(a.target(kind), a.x, one.expand(2), schedule, kind, other))
@@ -164,7 +165,7 @@ def one_time_or_one_each(schedule: Schedule) -> Iterator[Figure]:
             alone = path.point(noise[i : i + 1].to(dtype), data[i : i + 1].to(dtype), t)
             different += not torch.equal(point.x[i], alone.x[0])
             different += not torch.equal(exact.score(point.x, both)[i], exact.score(alone.x, t)[0])
-            for kind, other in itertools.product(predictions().values(), repeat=2):
+            for kind, other in pairs:
                 value = convert(point.target(kind), point.x, both, schedule, kind, other)[i]
                 different += not torch.equal(value, convert(alone.target(kind), alone.x, t, schedule, kind, other)[0])
     yield Figure("readings that differ", different, 0)
@@ -177,14 +178,21 @@ DECLARED: dict[type, Any] = {  # from the papers' formulas, written apart from t
 }
 
 
-@law(4, each_schedule)
-def schedule_is_sound(schedule: Schedule) -> Iterator[Figure]:
+def _each_declared() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    known = {"linear:0.1": ((0, 1), (1, 0.1))}
+    return [
+        (name, (schedule, known.get(name, DECLARED.get(type(schedule), ((0, 1), (1, 0))))))
+        for name, schedule in schedules().items()
+    ]
+
+
+@law(4, _each_declared)
+def schedule_is_sound(schedule: Schedule, ends: Any = None) -> Iterator[Figure]:
     """Alpha and beta have the ends that are declared, alpha never falls, beta never rises; slopes equal autodiff."""
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     alpha, beta = schedule.alpha(t), schedule.beta(t)
     found = torch.stack((alpha[[0, -1]], beta[[0, -1]]), 1)
-    declared = torch.tensor(DECLARED.get(type(schedule), ((0, 1), (1, 0))), dtype=torch.float64)
-    declared = declared if schedule != LinearSchedule(0.1) else torch.tensor([[0, 1], [1, 0.1]])
+    declared = torch.tensor(ends or schedule.ends, dtype=torch.float64)
     yield Figure("error at the ends", float((found - declared).abs().max()), 1e-6)
     yield Figure("error of the declared ends", float((found - torch.tensor(schedule.ends)).abs().max()), 1e-6)
     yield Figure("falling alpha or rising beta", int((alpha.diff() < 0).sum() + (beta.diff() > 0).sum()), 0)
@@ -243,6 +251,94 @@ def flow_is_a_group(schedule: Schedule) -> Iterator[Figure]:
     divergence = torch.stack([divergence_of(partial(process.drift, t=t), x) for t in times])
     weights = torch.tensor([1.0] + [4.0, 2.0] * 99 + [4.0, 1.0], dtype=torch.float64) * (0.6 / 200 / 3)
     yield Figure("log abs det", float(((weights @ divergence) - 3 * (e / b).log()).abs().max()), 1e-6)
+
+
+def _each_path() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    some = {name: GaussianPath(schedules()[name]) for name in ("linear:0.1", "cosine", "variance-preserving")}
+    return [(name, (path,)) for name, path in {**some, **{f"bridge:{s:g}": BridgePath(s) for s in (0, 0.5)}}.items()]
+
+
+@law(1, _each_path)
+def a_path_reads_each_kind_from_the_others(path: Path) -> Iterator[Figure]:
+    """What a path reads from true heads is the true kind, one head or two, to rounding."""
+    point, t = _point_of(path)
+    targets = {kind: target for kind in predictions().values() if (target := _known(point, kind)) is not None}
+    error, count = 0.0, 0
+    for heads in [*itertools.combinations(targets, 1), *((kind, SCORE) for kind in targets if kind != SCORE)]:
+        for kind, true in targets.items():
+            if all(head in targets for head in heads) and (found := _mixed(path, heads, kind, t)) is not None:
+                value = blend(found.m, point.x, zip(found.n, (targets[head] for head in heads), strict=True))
+                size = 1 + true.norm(dim=1) + point.x.norm(dim=1)
+                error, count = worst_of(error, float(((value - true).norm(dim=1) / size).max())), count + 1
+    yield Figure("error", error, 1e-9)
+    yield Figure("kinds that are read", count, math.inf, len(targets))
+
+
+def _point_of(path: Path, t: Tensor | None = None) -> tuple[PathPoint, Tensor]:
+    noise, data, z = (points(200, 3, seed) for seed in (72, 73, 74))
+    t = spread_times(200) if t is None else t
+    return path.point(noise, data, t, lambda x: z), t
+
+
+def _known(point: PathPoint, kind: Prediction) -> Tensor | None:
+    try:
+        return point.target(kind)
+    except ValueError:  # the path has no such kind
+        return None
+
+
+def _mixed(path: Path, heads: tuple[Prediction, ...], kind: Prediction, t: Tensor) -> HeadMix | None:
+    try:
+        return path.mix(heads, kind, t)
+    except ValueError:  # these heads never settle it
+        return None
+
+
+@law(3, _each_path)
+def a_path_takes_one_time_or_one_each(path: Path) -> Iterator[Figure]:
+    """A path's point at a time of shape () is the one at the same time in shape (batch,), in the dtype of its data."""
+    different = wrong = 0
+    for dtype in (torch.float32, torch.float64):
+        noise, data, z = (points(3, 3, seed).to(dtype) for seed in (75, 76, 77))
+        for t in (0.25, 0.9):
+            one = torch.tensor(t, dtype=dtype)
+            a, b = [path.point(noise, data, time, lambda x: z) for time in (one, one.expand(3))]  # noqa: B023 - drawn here
+            different += not torch.equal(a.x, b.x)
+            for kind in predictions().values():
+                first, second = _known(a, kind), _known(b, kind)
+                if first is not None and second is not None:
+                    different += not torch.equal(first, second)
+                    wrong += first.dtype != dtype or a.x.dtype != dtype
+    yield Figure("values that differ", different, 0)
+    yield Figure("values of another dtype", wrong, 0)
+
+
+@law(5, _each_path)
+def a_path_moves_at_its_velocity(path: Path) -> Iterator[Figure]:
+    """From its noise to its data a path's point moves at its velocity target, and knows both."""
+    point, t = _point_of(path)
+    moved: Tensor = torch.func.jvp(lambda s: _point_of(path, s)[0].x, (t,), (torch.ones_like(t),))[1]
+    velocity = point.target(VELOCITY)
+    yield Figure("error of the velocity", float((moved - velocity).norm() / velocity.norm()), 1e-6)
+    known = torch.stack((point.target(DATA) - point.data, point.target(NOISE) - point.noise))
+    yield Figure("error of data and noise as targets", float(known.abs().max()), 1e-12)
+    ends = [_point_of(path, torch.full_like(t, end))[0].x for end in (0.0, 1.0)]
+    true = [alpha * point.data + beta * point.noise for alpha, beta in path.schedule.ends]
+    yield Figure("error at the ends", float((torch.stack(ends) - torch.stack(true)).abs().max()), 1e-6)
+
+
+@law(8, _each_path)
+def targets_have_their_variance(path: Path) -> Iterator[Figure]:
+    """The variance that a path tells of a target, which losses are weighed by, is that of draws from unit normals."""
+    count, ratios = 100_000, [1.0]
+    noise, data, z = (points(count, 1, seed) for seed in (78, 79, 80))
+    for t in (torch.tensor(t, dtype=torch.float64) for t in (0.1, 0.5, 0.9)):
+        point = path.point(noise, data, t, lambda x: z)
+        for kind in predictions().values():
+            if (target := _known(point, kind)) is not None:
+                ratios.append(float(target.var() / path.target_variance(kind, t)))
+    yield Figure("variance ratio, most", worst_of(*ratios), 1.03, 0.97)
+    yield Figure("variance ratio, least", -worst_of(*(-ratio for ratio in ratios)), 1.03, 0.97)
 
 
 @law(5, once)

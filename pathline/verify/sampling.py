@@ -103,6 +103,10 @@ def _samplers() -> Iterable[tuple[str, tuple[Any, ...]]]:
     ]
 
 
+def _walkers() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    return [(name, (sampler,)) for name, (sampler, _) in _samplers()]
+
+
 def _every_other_pair() -> Iterable[tuple[str, tuple[Any, ...]]]:
     """The default on every head and schedule, and beside it each of the others in turn: each meets all of both."""
     others: list[tuple[str, Sampler, int]] = [
@@ -150,9 +154,15 @@ def long_steps_keep_the_spread(sigma: Sigma, steps: int) -> Iterator[Figure]:
 @law(11, lambda: [(name, (sigma,)) for name, sigma in sigmas().items()], seconds=6.0)
 def backwards_data_becomes_noise(sigma: Sigma) -> Iterator[Figure]:
     """Run down from data to noise, every sigma_t ends at a standard normal."""
+    yield from a_sampler_runs_down_to_noise(SDESampler(sigma), 500)
+
+
+@law(11, lambda: [(name, parts) for name, parts in _samplers() if name in ("ode", "ddim:0.5", "general")], seconds=5.0)
+def a_sampler_runs_down_to_noise(sampler: Sampler, steps: int) -> Iterator[Figure]:
+    """Run down from data to noise, a sampler ends at a standard normal."""
     data = mixture().sample(COUNT, seed=44)
-    times = torch.linspace(1, 0, 501, dtype=torch.float64)
-    *_, x = SDESampler(sigma).walk(field(), data, times, Noise(45))
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    *_, x = sampler.walk(field(), data, times, Noise(45))
     yield Figure("variance ratio", float(x.var(0).mean()), 1.05, 0.95)
     yield Figure("squared energy distance", _energy(x[:6000], points(6000, seed=46)), 1e-3, -1e-3)
 
@@ -267,11 +277,38 @@ def a_sample_depends_on_seed_and_index(batch: int) -> Iterator[Figure]:
     yield Figure("error of a sample", worst, 1e-5)
 
 
-def _walked(exact: Field, first: int, count: int) -> Tensor:
-    """Samples first to first + count, in float32, by an SDE."""
-    noise = Noise(55, first=first)
-    times = torch.linspace(0, 1, 21, dtype=torch.float64)
-    *_, x = SDESampler(1.0).walk(exact, noise.normal((count, 2)), times, noise.of(1))
+@law(19, _walkers)
+def a_walk_of_a_sample_is_its_own(sampler: Sampler) -> Iterator[Figure]:
+    """A sampler's sample comes out the same in any batch and at any time, from the same noise."""
+    exact = _Single(field())
+    whole, again = _walked(exact, 0, 28, sampler), _walked(exact, 0, 28, sampler)
+    yield Figure("numbers that differ the second time", int((whole != again).sum()), 0)
+    for size in (1, 7):
+        parts = torch.cat([_walked(exact, first, size, sampler) for first in range(0, 28, size)])
+        yield Figure(f"error of a sample in batches of {size}", float((parts - whole).abs().max()), 1e-5)
+
+
+@law(5, _walkers)
+def a_sampler_begins_at_its_start(sampler: Sampler) -> Iterator[Figure]:
+    """A walk gives a state for each time, x at the first, changes none later, and keeps to its count of evaluations."""
+    exact, x, steps = _Single(field()), points(9, seed=56), sampler.usual_steps
+    states, kept = [], []
+    times = sampler.times(exact, steps)
+    for state in sampler.walk(exact, x, times, Noise(57)):
+        states.append(state)
+        kept.append(state.clone())
+    calls = exact.calls
+    yield Figure("states beyond one for each time", abs(len(states) - steps - 1), 0)
+    yield Figure("start less x", float((states[0] - x).abs().max()), 0)
+    changed = sum(not torch.equal(a, b) for a, b in zip(states, kept, strict=True))
+    yield Figure("states changed after they were given", changed, 0)
+    yield Figure("calls of the field for one that is declared", calls / (steps * len(sampler.nodes)), 1)
+
+
+def _walked(exact: Field, first: int, count: int, sampler: Sampler | None = None) -> Tensor:
+    """Samples first to first + count, in float32, by an SDE unless a sampler is given."""
+    noise, sampler = Noise(55, first=first), sampler or SDESampler(1.0)
+    *_, x = sampler.walk(exact, noise.normal((count, 2)), sampler.times(exact, 20), noise.of(1))
     return x
 
 
@@ -283,6 +320,8 @@ class _Single(Field):
         self.other = other
         self.path = GaussianPath(LinearSchedule())
         self.prediction = DATA
+        self.calls = 0
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
         return self.other.data(x, t)
