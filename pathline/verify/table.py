@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 FALSE_ALARMS = 1e-5  # how often a law may fail by chance, were its seeds not fixed
-QUICK, FULL = 1.5, 10.0  # seconds of one core for the cases of each law, at a glance and to be sure
+QUICK, FULL = 1.2, 8.0  # seconds of one core for the cases of each law, at a glance and to be sure
 
 TOPICS = (
     "paths",
@@ -146,11 +146,11 @@ class Law:
 
         A case is named after its parts. From FULL on, there is time for one case of every law at least.
         """
-        count: float = math.inf if self.is_whole and seconds >= FULL else seconds // self.seconds
-        count = max(count, seconds >= FULL)
+        is_full = seconds >= FULL
+        count = math.inf if self.is_whole and is_full else max(seconds / self.seconds, is_full)
         left = {name: list(enumerate(re.split(r"->|[ :]", name))) for name, _ in self.cases()}
         met, found = Counter[tuple[int, str]](), list[str]()
-        while left and len(found) < count:
+        while left and len(found) + 1 <= count:
             found.append(min(left, key=lambda name: sum(met[part] for part in left[name])))
             met.update(left.pop(found[-1]))
         return found

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,115 +10,109 @@ from pathlib import Path
 import pytest
 
 import pathline
+from pathline.cli import verify
+from pathline.cli.main import main
 from pathline.verify import Figure, laws
+from pathline.verify.checked import Outcome
 from pathline.verify.table import FULL, QUICK
 
 PACKAGE = Path(pathline.__file__).parent
+RAISED = '    raise RuntimeError("no such thing\\nas 7")\n'
 
 
-def verify(*arguments: str, where: Path = PACKAGE.parent) -> subprocess.CompletedProcess[str]:
-    """The command, with the package in this folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "pathline", "verify", *arguments],
-        cwd=where,
-        env={**os.environ, "PYTHONPATH": str(where)},
+def rows(text: str) -> dict[int, str]:
+    """The lines of the table, by the number of their law."""
+    return {int(line[6:8]): line for line in text.splitlines() if line[6:8].strip().isdigit()}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_json_and_table_say_the_same_whatever_the_workers(workers, capsys, monkeypatch):
+    told, checked = [], verify.checked
+    monkeypatch.setattr(verify, "checked", lambda *those: [told.append(one) or one for one in checked(*those)])
+    assert main(["verify", "--law", "18,21", "--json", "--workers", workers]) == 0
+    values = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(verify, "checked", lambda cases, workers: iter(told))
+    assert main(["verify", "--law", "18,21"]) == 0
+    table = capsys.readouterr().out
+    assert values["holds"] and values["threads"] == 1 and set(values["versions"]) == {"pathline", "torch"}
+    assert {law["law"]: law["verdict"] for law in values["laws"]} == {18: "holds", 21: "holds"}
+    assert {number: line.split()[0] for number, line in rows(table).items()} == {18: "holds", 21: "holds"}
+    known = {(case["name"], case["case"]): case["figures"] for case in values["cases"]}
+    for law in laws():
+        if law.number in (18, 21):
+            for case, figure in law.figures():
+                shown = [one for one in known[law.name, case] if one["figure"] == figure.name]
+                assert [one["value"] for one in shown] == [figure.value] and figure.name in table
+
+
+def test_a_planted_bug_fails_its_law_and_a_law_that_raises_does_not_stop_the_rest(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "pathline", ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in (
+        ("paths/schedules.py", "return (math.pi / 2 * t).sin()", "return (math.pi / 2 * t).cos()"),
+        ("verify/training.py", "    network = _Listening()\n", RAISED),
+    ):
+        path = tmp_path / "pathline" / file
+        code = path.read_text()
+        assert code.count(old) == 1
+        path.write_text(code.replace(old, new))
+    done = subprocess.run(
+        [sys.executable, "-m", "pathline", "verify", "--law", "4,17,21", "--quick"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-def planted(folder: Path, file: str, old: str, new: str) -> Path:
-    """A copy of the package, with one edit."""
-    shutil.copytree(PACKAGE, folder / "pathline", ignore=shutil.ignore_patterns("__pycache__"))
-    code = (folder / "pathline" / file).read_text()
-    assert code.count(old) == 1
-    (folder / "pathline" / file).write_text(code.replace(old, new))
-    return folder
-
-
-def test_json_and_table_say_the_same_whatever_the_workers():
-    table = verify("--law", "3,13,21", "--quick", "--workers", "2")
-    values = json.loads(verify("--law", "3,13,21", "--quick", "--json", "--workers", "1").stdout)
-    assert table.returncode == 0, table.stderr
-    assert values["holds"] and values["threads"] == 1 and set(values["versions"]) == {"pathline", "torch"}
-    rows = [line for line in table.stdout.splitlines() if line.startswith("holds") and line[6:8].strip().isdigit()]
-    assert [(row.split()[1], row.split()[0]) for row in rows] == [
-        (str(law["law"]), law["verdict"]) for law in values["laws"]
-    ]
-    for case in values["cases"]:
-        assert case["statement"] and case["figures"] and case["error"] is None and case["holds"]
-        for figure in case["figures"]:
-            shown = Figure(figure["figure"], figure["value"], figure["most"] or float("inf"), figure["least"])
-            assert any(
-                all(word in line for word in (case["case"], shown.name, f"{shown.value:.3g}"))
-                for line in table.stdout.splitlines()
-            ), shown
-
-
-def test_a_planted_bug_fails_its_law_and_a_law_that_raises_does_not_stop_the_rest(tmp_path):
-    bug = ("paths/schedules.py", "return (math.pi / 2 * t).sin()", "return (math.pi / 2 * t).cos()")
-    where = planted(tmp_path, *bug)
-    training = where / "pathline" / "verify" / "training.py"
-    code = training.read_text()
-    place = "    network = _Listening()\n"
-    assert code.count(place) == 1
-    training.write_text(code.replace(place, '    raise RuntimeError("no such thing\\nas 7")\n' + place))
-    done = verify("--law", "4,17,21", "--quick", where=where)
-    assert done.returncode == 1
-    rows = {line.split()[1]: line for line in done.stdout.splitlines() if line[6:8].strip().isdigit()}
-    assert rows["4"].startswith("FAILS") and rows["17"].startswith("FAILS") and rows["21"].startswith("holds")
-    assert "raised" in rows["17"]
+    assert done.returncode == 1, done.stderr
+    found = rows(done.stdout)
+    assert {number: line.split()[0] for number, line in found.items()} == {4: "FAILS", 17: "FAILS", 21: "holds"}
+    assert "raised" in found[17]
     assert "law 4, schedule_is_sound(cosine)" in done.stdout
     assert "raised RuntimeError: no such thing as 7 (in labels_drop_at_their_rate, training.py:" in done.stdout
     assert "2 of 3 laws FAIL" in done.stdout
 
 
+def test_an_interruption_says_what_was_checked(capsys, monkeypatch):
+    def checked(cases, workers):
+        for law, case in cases[:-1]:
+            yield Outcome(law, case, 0.1, (Figure("error", 0.5, 1.0),))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "checked", checked)
+    assert main(["verify", "--law", "18,21"]) == 130
+    told = capsys.readouterr()
+    assert rows(told.out)[18].startswith("holds") and rows(told.out)[21].startswith("begun")
+    assert "interrupted: 2 of 3 cases were checked" in told.err
+
+
 @pytest.mark.parametrize("law", ["99", "9;11", "nine"])
-def test_a_law_that_there_is_not_is_refused(law):
-    done = verify("--law", law)
-    assert done.returncode == 2
-    assert f"numbers from 1 to 22, with commas between, got '{law}'" in done.stderr
+def test_a_law_that_there_is_not_is_refused(law, capsys):
+    assert main(["verify", "--law", law]) == 2
+    assert f"numbers from 1 to 22, with commas between, got '{law}'" in capsys.readouterr().err
 
 
-def test_two_sizes_at_once_are_refused():
-    assert verify("--quick", "--all").returncode == 2
-    assert "at least 1" in verify("--workers", "0").stderr
+def test_what_does_not_go_together_is_refused(capsys):
+    assert main(["verify", "--quick", "--all"]) == 2
+    assert main(["verify", "--workers", "0"]) == 2
+    assert main(["verify", "runs/digits", "--law", "9"]) == 2
+    told = capsys.readouterr().err
+    assert "leave out one of them" in told and "at least 1, got 0" in told and "leave out runs/digits" in told
 
 
-@pytest.mark.slow
-def test_quick_holds():
-    done = verify("--quick", "--json")
-    values = json.loads(done.stdout)
-    assert done.returncode == 0
-    assert len(values["laws"]) >= 15 and all(law["verdict"] == "holds" for law in values["laws"])
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no such signal")
-def test_an_interruption_says_what_was_checked():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pathline", "verify", "--law", "4,11", "--workers", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        process.communicate(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted: " in err and "FAILS" not in out
-
-
-def test_a_glance_and_a_day_meet_every_part():
+def test_a_glance_and_a_longer_look_meet_every_part():
     for law in laws():
         whole, full, quick = law.chosen(), law.chosen(FULL), law.chosen(QUICK)
         assert sorted(whole) == sorted(dict(law.cases()))
         assert whole[: len(full)] == full and full[: len(quick)] == quick and full
-        if law.name == "density_follows_its_equation":
-            heads, schedules = ({name.split()[k] for name in whole} for k in (0, 1))
-            first = whole[: max(len(heads), len(schedules))]
-            assert {name.split()[0] for name in first} == heads
-            assert {name.split()[1] for name in first} == schedules
     assert len({law.number for law in laws() if law.chosen(QUICK)}) >= 15
+    (law,) = [law for law in laws() if law.name == "density_follows_its_equation"]
+    heads, schedules = ({name.split()[k] for name in law.chosen()} for k in (0, 1))
+    first = [name.split() for name in law.chosen()[: max(len(heads), len(schedules))]]
+    assert ({head for head, _ in first}, {schedule for _, schedule in first}) == (heads, schedules)
+
+
+@pytest.mark.slow
+def test_quick_holds(capsys):
+    assert main(["verify", "--quick"]) == 0
+    found = rows(capsys.readouterr().out)
+    assert len(found) >= 15 and all(line.startswith("holds") for line in found.values())
