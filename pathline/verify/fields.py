@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
-from torch import Tensor
 
 from pathline.data.distributions import Normal
-from pathline.fields.bridge import MixtureBridgeField
-from pathline.fields.empirical import EmpiricalField
 from pathline.fields.exact import MixtureField
+from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY
 from pathline.paths.schedules import LinearSchedule, Schedule
-from pathline.sampling.dynamics import diffusion_of, flow_of
 from pathline.sampling.sample import sample
 from pathline.sampling.samplers import ODESampler, SDESampler
 from pathline.sampling.sigmas import BetaSigma, MemorylessSigma, Sigma, sigma_of
 from pathline.solvers.runge_kutta import RK4
 from pathline.verify.parts import each_head_and_schedule, each_schedule, field, mixture, points, spread_times
+from pathline.verify.residuals import continuity_residual, fokker_planck_residual
 from pathline.verify.table import Figure, law, once, worst_of
 
 
@@ -83,61 +81,35 @@ def sigmas() -> dict[str, Sigma]:
 @law(7, each_head_and_schedule, seconds=2.5)
 def density_follows_its_equation(head: Any, schedule: Schedule) -> Iterator[Figure]:
     """Continuity and Fokker-Planck in log form, for every sigma_t, with the drift that the samplers use."""
-    exact, x = field(schedule, head), 1.5 * points(50, seed=13)
-    worst = 0.0
-    for t in (0.1, 0.5, 0.9):
-        time = torch.tensor(t, dtype=torch.float64)
-        rate: Tensor = torch.func.jvp(lambda s: exact.log_prob(x, s), (time,), (torch.ones_like(time),))[1]
-        worst = worst_of(worst, residual(exact, flow_of(exact).drift, 0.0, x, time, rate))
-        for sigma in sigmas().values():
-            for sign in (1, -1):
-                process = diffusion_of(exact, sigma, is_backward=sign < 0)
-                squared = sign * float(process.diffusion(x, time)) ** 2
-                worst = worst_of(worst, residual(exact, process.drift, squared, x, time, rate))
-    yield Figure("residual / the sum of the terms' sizes", worst, 1e-10)
-
-
-def residual(
-    exact: MixtureField | MixtureBridgeField | EmpiricalField,
-    drift: Callable[[Tensor, Tensor], Tensor],
-    squared: float,
-    x: Tensor,
-    t: Tensor,
-    rate: Tensor,
-) -> float:
-    """d/dt log p + div f + f . s - sigma^2/2 (div s + |s|^2), over the sum of the sizes of its terms."""
-    from pathline.verify.paths import divergence_of
-
-    s, f = exact.score(x, t), drift(x, t)
-    terms = [
-        rate,
-        divergence_of(lambda x: drift(x, t), x),
-        (f * s).sum(1),
-        -squared / 2 * divergence_of(lambda x: exact.score(x, t), x),
-        -squared / 2 * (s**2).sum(1),
-    ]
-    size = torch.stack(terms).abs().sum(0)
-    return float((torch.stack(terms).sum(0).abs() / size).max())
+    exact = field(schedule, head)
+    x, t = 1.5 * points(50, seed=13).repeat(3, 1), torch.tensor((0.1, 0.5, 0.9)).double().repeat_interleave(50)
+    found = [continuity_residual(exact, x, t, exact.log_prob)]
+    for sigma in sigmas().values():
+        for is_backward in (False, True):
+            found.append(fokker_planck_residual(exact, x, t, sigma, exact.log_prob, is_backward=is_backward))
+    yield Figure("residual / the sum of the terms' sizes", worst_of(*(float(r.relative.max()) for r in found)), 1e-10)
 
 
 def _guided_cases() -> Iterable[tuple[str, tuple[Any, ...]]]:
     return [(f"w={w:g} sigma={name}", (w, sigmas()[name])) for w in (0.0, 1.0, 3.0) for name in ("0", "1", "beta")]
 
 
+Guided: TypeAlias = Callable[[Field, Field, Any], Field]  # of the conditional field, the unconditional one, and w
+
+
 @law(16, _guided_cases, seconds=4.0)
-def guided_gaussian_is_its_closed_form(w: float, sigma: Sigma) -> Iterator[Figure]:
+def guided_gaussian_is_its_closed_form(w: float, sigma: Sigma, guided: Guided = ClassifierFree) -> Iterator[Figure]:
     """On jointly normal data and condition, guided samples have the mean and variance of their linear equation."""
     # y = z + N(0, 0.5^2), z ~ N(0.5, 1), so that z given y = 1.5 is normal too
     prior_mean, prior, noise, y = 0.5, 1.0, 0.25, 1.5
     mean, variance = prior_mean + prior / (prior + noise) * (y - prior_mean), prior * noise / (prior + noise)
     free, given = (_normal(m, v) for m, v in ((prior_mean, prior), (mean, variance)))
-    guided = ClassifierFree(given, free, w)
     sampler = (
         ODESampler(RK4)
         if not sigma.squared(torch.ones(1), LinearSchedule().at(torch.zeros(1))).any()
         else (SDESampler(sigma))
     )
-    x = sample(guided, (40_000, 1), sampler, steps=500, seed=14)
+    x = sample(guided(given, free, w), (40_000, 1), sampler, steps=500, seed=14)
 
     def slope(t: float, state: np.ndarray[Any, Any]) -> list[float]:
         # for N(m, v): u = b' a-part + slope x, written out from p_t = N(t m, t^2 v + (1 - t)^2)
@@ -161,7 +133,7 @@ def _normal(mean: float, variance: float) -> MixtureField:
 
 
 @law(16, once)
-def guidance_of_zero_and_one_is_none() -> Iterator[Figure]:
+def guidance_of_zero_and_one_is_none(guided: Guided = ClassifierFree) -> Iterator[Figure]:
     """W = 0 and w = 1 are the two fields themselves; between, every kind is mixed alike."""
     free, given = _normal(0.5, 1.0), _normal(1.3, 0.2)
     x, t = points(100, 1), torch.tensor(0.6, dtype=torch.float64)
@@ -170,6 +142,6 @@ def guidance_of_zero_and_one_is_none() -> Iterator[Figure]:
         a, b = free.read(x, t, kind), given.read(x, t, kind)
         for w in (0.0, 1.0, 2.5):
             for scale in (w, torch.full((100,), w, dtype=torch.float64)):
-                mixed = ClassifierFree(given, free, scale).read(x, t, kind)
+                mixed = guided(given, free, scale).read(x, t, kind)
                 worst = worst_of(worst, float((mixed - ((1 - w) * a + w * b)).abs().max()))
     yield Figure("error", worst, 1e-12)

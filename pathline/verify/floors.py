@@ -9,6 +9,9 @@ that knows every training sample by heart. Near data (t > 0.6, say) a point betr
 floor drops to nearly nothing, while a model that generalises keeps a loss well above it: a training loss that touches
 the floor of its training set there has memorised it, and its held-out loss shows it by turning up.
 
+The marginal loss is what the marginalisation trick says that training makes small without ever seeing it; against an
+exact field it can be seen: `marginalisation_gap`.
+
 Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, theorem 2; Bertrand et al. 2025,
 https://arxiv.org/abs/2506.03719, for the closed form on a training set
 """
@@ -26,6 +29,7 @@ from pathline.fields.empirical import EmpiricalField
 from pathline.fields.exact import MixtureField
 from pathline.fields.field import Field
 from pathline.noise import Noise
+from pathline.paths.path import PathPoint
 from pathline.paths.predictions import DATA, VELOCITY, Prediction
 from pathline.tensors import mean_per_sample, wide
 
@@ -101,6 +105,68 @@ def loss_floor_by_time(
     return _average(field, bins, lambda k, u: (k + u) / bins, prediction, draws, seed, is_conditional)
 
 
+class Gap(NamedTuple):
+    """The marginal loss at some times, as the mean over the numbers of a point, how sure it is, and what it is part of.
+
+    Attributes:
+        value: E |field - truth|^2, of shape `(times,)`.
+        standard_error: Of it.
+        size: E |truth|^2.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    size: Tensor
+
+    @property
+    def relative(self) -> Tensor:
+        """The root of the value over that of the size."""
+        return (self.value / self.size).sqrt()
+
+
+def marginalisation_gap(
+    field: Field,
+    truth: MixtureField | EmpiricalField,
+    t: Tensor,
+    prediction: Prediction = VELOCITY,
+    draws: int = 2000,
+    seed: int = 0,
+    is_conditional: bool = False,
+    source: MixtureField | EmpiricalField | None = None,
+) -> Gap:
+    """How far a field is from E[target | x_t], which the marginalisation trick says that its training aims at.
+
+    It is the conditional loss less the floor, found without their noise.
+
+    Args:
+        field: What is examined; its root, where it is to be asked under conditions.
+        truth: The exact field of what its data comes from; of the training set itself, an `EmpiricalField`.
+        t: Times, of shape `(times,)`.
+        prediction: What is compared.
+        draws: Points for each time.
+        seed: Of the draws.
+        is_conditional: Whether each point is looked at under the label of the data that it came from.
+        source: Of whose data the points are; the truth's own unless given.
+
+    Raises:
+        ValueError: If the field cannot be read at one of the times, or labels are wanted that are not there.
+    """
+    t = wide(torch.as_tensor(t)).reshape(-1)
+    dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), None)
+
+    def measure(point: PathPoint, y: Tensor | None) -> tuple[Tensor, ...]:
+        x, time = point.x, point.t
+        exact, own = (f if y is None else f.given(y) for f in (truth, field))
+        true = exact.read(x, time, prediction)
+        guess = own.read(x.to(dtype or x.dtype), time, prediction)
+        return mean_per_sample((guess - true).double() ** 2), mean_per_sample(true.double() ** 2)
+
+    (value, size), (error, _) = average(
+        source or truth, len(t), lambda k, u: t[k].expand_as(u), measure, draws, seed, is_conditional
+    )
+    return Gap(value, error, size)
+
+
 def _integral(field: MixtureField, t: Tensor) -> Tensor:
     """E Var(data | x_t), by the trapezoidal rule around each component of p_t."""
     mixture, d = field.mixture, field.mixture.dimension
@@ -118,6 +184,46 @@ def _integral(field: MixtureField, t: Tensor) -> Tensor:
     return total / d
 
 
+def average(
+    source: MixtureField | EmpiricalField,
+    cells: int,
+    times: Callable[[int, Tensor], Tensor],
+    measure: Callable[[PathPoint, Tensor | None], tuple[Tensor, ...]],
+    draws: int,
+    seed: int,
+    is_conditional: bool = False,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The means of what is measured at points of the path to the source's data, and their standard errors.
+
+    Args:
+        source: Of whose data the points are.
+        cells: How many cells of times.
+        times: From a cell and uniform numbers to times in it.
+        measure: From points, and the labels of the data that they came from, to numbers of shape `(batch,)`.
+        draws: Points in each cell.
+        seed: Of the points.
+        is_conditional: Whether `measure` is given the labels.
+
+    Returns:
+        For each number that is measured, the means, of shape `(cells,)`; and the errors of each.
+    """
+    values, errors = [], []
+    for k in range(cells):
+        found = []
+        for first in range(0, draws, CHUNK):
+            noise = Noise(seed, first, FLOOR_STREAM + k)
+            count = min(CHUNK, draws - first)
+            t = times(k, noise.uniform((count, 1), 0, torch.float64)[:, 0])
+            data, y = _data(source, count, noise, is_conditional)
+            point = source.path.point(noise.like(data, 2), data, t)
+            with torch.no_grad():
+                found.append(torch.stack(measure(point, y), 1))
+        each = torch.cat(found)
+        values.append(each.mean(0))
+        errors.append(each.std(0) / math.sqrt(draws))
+    return torch.stack(values, 1).unbind(), torch.stack(errors, 1).unbind()
+
+
 def _average(
     field: MixtureField | EmpiricalField,
     cells: int,
@@ -128,37 +234,30 @@ def _average(
     is_conditional: bool = False,
 ) -> Floor:
     """The mean of |target - E[target | x_t]|^2 over draws, for each of several cells of times."""
-    values, errors = [], []
-    for k in range(cells):
-        found = []
-        for first in range(0, draws, CHUNK):
-            noise = Noise(seed, first, FLOOR_STREAM + k)
-            count = min(CHUNK, draws - first)
-            t = times(k, noise.uniform((count, 1), 0, torch.float64)[:, 0])
-            data, exact = _data(field, count, noise, is_conditional)
-            point = field.path.point(noise.like(data, 2), data, t)
-            with torch.no_grad():
-                guess = exact.read(point.x, t, prediction)
-            found.append(mean_per_sample((point.target(prediction) - guess).double() ** 2))
-        each = torch.cat(found)
-        values.append(each.mean())
-        errors.append(each.std() / math.sqrt(draws))
-    return Floor(torch.stack(values), torch.stack(errors))
+
+    def measure(point: PathPoint, y: Tensor | None) -> tuple[Tensor, ...]:
+        guess = (field if y is None else field.given(y)).read(point.x, point.t, prediction)
+        return (mean_per_sample((point.target(prediction) - guess).double() ** 2),)
+
+    (value,), (error,) = average(field, cells, times, measure, draws, seed, is_conditional)
+    return Floor(value, error)
 
 
-def _data(field: MixtureField | EmpiricalField, count: int, noise: Noise, is_conditional: bool) -> tuple[Tensor, Field]:
-    """Random samples of the data, and the field that knows as much of them as the model does."""
+def _data(
+    field: MixtureField | EmpiricalField, count: int, noise: Noise, is_conditional: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Random samples of the data, and their labels where they are wanted."""
     if isinstance(field, MixtureField):
         if is_conditional:
             raise ValueError("is_conditional needs data with labels, EmpiricalField(..., y=labels), got a MixtureField")
         seed = int(noise.words((1, 1), 1)[0, 0])
-        return field.mixture.sample(count, seed), field
+        return field.mixture.sample(count, seed), None
     row = noise.rows(count, len(field.rows), 1)
     data = field.samples(row)
     if field.bandwidth:
         data = data + field.bandwidth * noise.like(data, 3)
     if not is_conditional:
-        return data, field
+        return data, None
     if field.y is None:
         raise ValueError("is_conditional needs labels: EmpiricalField(..., y=labels)")
-    return data, field.given(field.y[row])
+    return data, field.y[row]

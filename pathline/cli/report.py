@@ -1,0 +1,218 @@
+"""`pathline verify RUN`: what can be known of a trained model, as a table, a page of pictures and a file of numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pathline.cli.progress import counting
+from pathline.plots.axes import label, panels, save, tidy
+from pathline.plots.loss import loss_over_floor
+from pathline.plots.verdicts import apart, by_time, nearest, verdicts, words
+from pathline.runs import Run, write_whole
+from pathline.verify.report import BOUNDS, MIDDLES, QUICK, Effort, Finding, Part, examined, subject_of
+
+EXACT_FIELD = (
+    "Relative to the exact field of the training set. Early it should be small; near data, small at training points "
+    "and large at others is memory."
+)
+WIDE = 160  # columns, where there is no terminal to ask
+COLOURS = {"fine": "green", "look": "yellow", "worry": "bold red", "": ""}
+
+
+def verify_run(folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path | None) -> int:
+    """Examine the model of a run, tell what is found, and leave report.png and report.json in RUN/verify.
+
+    Args:
+        folder: The run folder.
+        is_quick: Whether less is looked at, in a quarter of the time.
+        is_json: Whether the numbers are printed instead of the table.
+        seed: Of all that is drawn.
+        out: Another place for the picture, a .png; the .json goes beside it.
+
+    Returns:
+        The exit code: 0, or 130 if it was interrupted. A verdict is no error.
+
+    Raises:
+        ValueError: If the run cannot be read, or its data has changed.
+    """
+    run = Run.open(folder)
+    out = out or run.folder / "verify" / "report.png"
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, got {out}")
+    try:
+        return _verify(run, QUICK if is_quick else Effort(), is_json, seed, out)
+    except KeyboardInterrupt:
+        print("pathline verify: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _verify(run: Run, effort: Effort, is_json: bool, seed: int, out: Path) -> int:
+    console = Console(stderr=True, quiet=is_json)
+    with console.status("reading the data"):
+        subject, notes, step = subject_of(run)
+    parts, whole = [*examined(subject, effort, seed)], Part(notes=notes)
+    with counting(console, len(parts)) as show:
+        for done, (name, find) in enumerate(parts):
+            show(done, name)
+            part = find()
+            whole = Part(
+                [*whole.findings, *part.findings], {**whole.curves, **part.curves}, [*whole.notes, *part.notes]
+            )
+        show(len(parts), "")
+    about = f"{run.folder.name} at step {step}"
+    values = {
+        "run": run.folder.name,
+        "step": step,
+        "seed": seed,
+        "training_samples": len(subject.training),
+        "held_out_samples": len(subject.held_out),
+        "findings": [vars(each) for each in whole.findings],
+        "curves": whole.curves,
+        "cannot_be_told": whole.notes,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_plain(values), indent=1) + "\n"
+    _draw(whole, about, out)
+    write_whole(out.with_suffix(".json"), text)
+    if is_json:
+        print(text, end="")
+    else:
+        _tell(whole, about, out)
+    return 0
+
+
+def _tell(found: Part, about: str, out: Path) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("figure", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("what it means")
+    for each in found.findings:
+        colour = COLOURS[each.verdict]
+        verdict = f"[{colour}]{each.verdict}[/{colour}]" if colour else each.verdict
+        table.add_row(each.name, _value(each), verdict, each.means)
+    print(about)
+    console = Console()
+    Console(width=None if console.is_terminal else WIDE).print(table, highlight=False)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"picture: {out}\nnumbers: {out.with_suffix('.json')}")
+
+
+def _value(found: Finding) -> str:
+    """A figure with the half width of its 95% interval, where that is known."""
+    if not found.error > 0:
+        return f"{found.value:.3g}"
+    digits = max(0, min(6, 1 - math.floor(math.log10(2 * found.error))))
+    return f"{found.value:.{digits}f} ± {2 * found.error:.{digits}f}"
+
+
+def _draw(found: Part, about: str, out: Path) -> None:
+    """One page: a panel for each curve that there is, and the verdicts."""
+    curves, t = found.curves, MIDDLES.tolist()
+    drawn: list[tuple[str, Any, str]] = []
+    if "loss" in curves:
+        losses = curves["loss"]
+        drawn.append(
+            (
+                f"{curves['kind']} loss over its floor",
+                lambda ax: loss_over_floor(losses["floor"], losses["training"], losses["held out"], ax),
+                "Worry where the training loss falls to the floor near data and the held-out loss rises: memory.",
+            )
+        )
+    for name in ("velocity", "score"):
+        if name in curves:
+            drawn.append(
+                (
+                    f"error of the {name}",
+                    lambda ax, name=name: by_time(t, curves[name], ax),
+                    EXACT_FIELD,
+                )
+            )
+    if "slope" in curves:
+        drawn.append(
+            (
+                "slope of the score",
+                lambda ax: by_time(
+                    t, {"slope": curves["slope"]}, ax, 1.0, curves["slope_error"], bounds=BOUNDS["slope"]
+                ),
+                "What held-out data says of the size of the score. Below 1 it pulls too surely, above 1 too weakly.",
+            )
+        )
+    if "heads" in curves:
+        drawn.append(
+            (
+                "score head against the other head",
+                lambda ax: by_time(t, {"difference": curves["heads"]}, ax, bounds=BOUNDS["heads"]),
+                "Both should say the same: samples of different sigma drift apart where they do not.",
+            )
+        )
+    for name, title, text in (
+        (
+            "fokker-planck",
+            "residual of the score's equation",
+            "0 if the score moves in time as its velocity says. It worries where it nears 1.",
+        ),
+        (
+            "asymmetry",
+            "asymmetry of the score's Jacobian",
+            "0 if the score is the gradient of some density; 0.71 for random numbers.",
+        ),
+    ):
+        if name in curves:
+            drawn.append(
+                (
+                    title,
+                    lambda ax, name=name: by_time(curves["times"], {name: curves[name]}, ax, bounds=BOUNDS[name]),
+                    text,
+                )
+            )
+    if "sigmas" in curves:
+        names, shares = zip(*((each["sigma"], each["share"]) for each in curves["sigmas"]), strict=True)
+        drawn.append(
+            (
+                "drift between sigmas",
+                lambda ax: apart(names, shares, ax),
+                "By theory samples have one law whatever sigma is; a bar to the right says how far they have not.",
+            )
+        )
+    if "nearest" in curves:
+        drawn.append(
+            (
+                "how new samples are",
+                lambda ax: nearest(curves["nearest"]["samples"], curves["nearest"]["held out"], ax),
+                "Both should lie alike. Samples far to the left are copies, far to the right unlike the data.",
+            )
+        )
+    columns = min(3, len(drawn) + 1)
+    rows = -(-(len(drawn) + 1) // columns)
+    axes = panels(columns, rows, width=4.6, height=3.7)
+    for ax, (title, draw, text) in zip(axes, drawn, strict=False):
+        words(label(draw(ax), title), text)
+    for ax in axes[len(drawn) :]:
+        ax.set_axis_off()
+    table = [(each.name, _value(each), each.verdict) for each in found.findings if each.verdict]
+    label(verdicts(table, tidy(axes[len(drawn)])), about)
+    partial = out.with_name(f".{out.name}")
+    try:
+        save(axes[0], partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON, which has no NaN."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
