@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-NAMES = ("array", "sde", "score", "bridge")
+NAMES = ("array", "sde", "score", "bridge", "likelihood")
 
 
 def _run(program: str, where: Path) -> str:
@@ -20,7 +20,7 @@ def _run(program: str, where: Path) -> str:
     return done.stdout
 
 
-def test_there_are_four() -> None:
+def test_there_are_five() -> None:
     assert len(PROGRAMS) == len(NAMES)
 
 
@@ -51,6 +51,14 @@ def test_bridge_between_two_sets_of_samples(tmp_path: Path) -> None:
     assert on > 70 and before < 60, said  # half of any blurred board lies on the squares
     way, at_random = map(float, re.findall(r"way: ([\d.]+), at random ([\d.]+)", said)[0])
     assert way < at_random / 2, said
+
+
+def test_likelihood_of_a_field_and_of_a_table(tmp_path: Path) -> None:
+    said = _run(PROGRAMS[4], tmp_path)
+    error, estimated = map(float, re.findall(r"worst error ([\d.e-]+) nats; estimated to ([\d.]+)", said)[0])
+    assert error < 1e-4 and 0 < estimated < 2, said
+    held = float(re.findall(r"held-out wine: (-?[\d.]+) nats", said)[0])
+    assert -22 < held < -18, said  # a normal for each column by itself has -23.0, one of full covariance -20.1
 
 
 def test_programs_of_the_docs(tmp_path: Path) -> None:
