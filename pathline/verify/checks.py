@@ -375,7 +375,10 @@ def check_guidance(guided: Callable[[Field, Field, Any], Field], only: Collectio
         (
             fields.guided_gaussian_is_its_closed_form,
             scale,
-            {f"w = 3, sigma = {name}": (3.0, fields.sigmas()[name], watched) for name in ("0", "1")},
+            {
+                f"w = 3, sigma = {name}": (3.0, fields.sigmas()[name], watched, steps)
+                for name, steps in (("0", 20), ("1", 200))
+            },
         ),
     ]
     return _report(guided, held, only)

@@ -22,6 +22,7 @@ from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Prediction,
 from pathline.paths.schedules import CosineSchedule, LinearSchedule
 from pathline.tensors import sum_per_sample
 from pathline.verify.parts import field, mixture, points, spread_times
+from pathline.verify.residuals import asymmetry, fokker_planck_residual
 from pathline.verify.table import Figure, law, worst_of
 
 
@@ -131,8 +132,6 @@ def heads_of_a_field_say_the_same(
 @law(6, _some_fields)
 def a_score_is_a_gradient(field: Field, shape: tuple[int, ...], tolerance: float | None = None) -> Iterator[Figure]:
     """The Jacobian of a field's score is symmetric: a score is the gradient of log p_t."""
-    from pathline.verify.residuals import asymmetry
-
     x, t = _on_path(field, shape)
     yield Figure("asymmetry", asymmetry(field, x, t).overall, tolerance or _rounding(x))
 
@@ -142,8 +141,6 @@ def a_score_follows_its_own_equation(
     field: Field, shape: tuple[int, ...], tolerance: float | None = None
 ) -> Iterator[Figure]:
     """Velocity and score of a field obey continuity and Fokker-Planck, d/dt s + grad(div f + f . s - ...) = 0."""
-    from pathline.verify.residuals import fokker_planck_residual
-
     x, t = _on_path(field, shape)
     for sigma in (0.0, 1.0):
         residual = fokker_planck_residual(field, x, t, sigma).overall

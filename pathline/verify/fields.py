@@ -98,7 +98,9 @@ Guided: TypeAlias = Callable[[Field, Field, Any], Field]  # of the conditional f
 
 
 @law(16, _guided_cases, seconds=4.0)
-def guided_gaussian_is_its_closed_form(w: float, sigma: Sigma, guided: Guided = ClassifierFree) -> Iterator[Figure]:
+def guided_gaussian_is_its_closed_form(
+    w: float, sigma: Sigma, guided: Guided = ClassifierFree, steps: int = 500
+) -> Iterator[Figure]:
     """On jointly normal data and condition, guided samples have the mean and variance of their linear equation."""
     # y = z + N(0, 0.5^2), z ~ N(0.5, 1), so that z given y = 1.5 is normal too
     prior_mean, prior, noise, y = 0.5, 1.0, 0.25, 1.5
@@ -109,7 +111,7 @@ def guided_gaussian_is_its_closed_form(w: float, sigma: Sigma, guided: Guided = 
         if not sigma.squared(torch.ones(1), LinearSchedule().at(torch.zeros(1))).any()
         else (SDESampler(sigma))
     )
-    x = sample(guided(given, free, w), (40_000, 1), sampler, steps=500, seed=14)
+    x = sample(guided(given, free, w), (40_000, 1), sampler, steps=steps, seed=14)
 
     def slope(t: float, state: np.ndarray[Any, Any]) -> list[float]:
         # for N(m, v): u = b' a-part + slope x, written out from p_t = N(t m, t^2 v + (1 - t)^2)

@@ -320,10 +320,11 @@ def a_path_moves_at_its_velocity(path: Path) -> Iterator[Figure]:
     moved: Tensor = torch.func.jvp(lambda s: _point_of(path, s)[0].x, (t,), (torch.ones_like(t),))[1]
     velocity = point.target(VELOCITY)
     yield Figure("error of the velocity", float((moved - velocity).norm() / velocity.norm()), 1e-6)
-    known = torch.stack((point.target(DATA) - point.data, point.target(NOISE) - point.noise))
+    noise, data = points(200, 3, seed=72), points(200, 3, seed=73)
+    known = torch.stack((point.target(DATA) - data, point.target(NOISE) - noise))
     yield Figure("error of data and noise as targets", float(known.abs().max()), 1e-12)
     ends = [_point_of(path, torch.full_like(t, end))[0].x for end in (0.0, 1.0)]
-    true = [alpha * point.data + beta * point.noise for alpha, beta in path.schedule.ends]
+    true = [alpha * data + beta * noise for alpha, beta in path.schedule.ends]
     yield Figure("error at the ends", float((torch.stack(ends) - torch.stack(true)).abs().max()), 1e-6)
 
 
