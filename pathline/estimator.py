@@ -41,6 +41,7 @@ CHECKS = 25  # steps between two looks at the rows left out
 POINTS = 4096  # of paths to them, the same at each look
 DECAY = 0.99  # of the averaged weights
 HIGHEST = 1.0  # periods of the time embedding for a change of e^4 in beta / alpha: a table has no finer scales
+LAST = 0.5  # of c_noise: beyond a ratio of e^2 it runs off to infinity within a step of the solver
 AT_ONCE = 1024  # rows whose density is found together
 CLASS_STREAM, HELD_STREAM = 17, 18
 
@@ -61,7 +62,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         width: Of the network.
         depth: Its blocks.
         max_steps: Steps of training at most; with 0 the model is the normal that training begins at.
-        batch_size: Rows of a step.
+        batch_size: Rows of a step; a 32nd of all unless given, but from 128 to 1024.
         learning_rate: At its height.
         weight_decay: How strongly weights are drawn to 0, and the model to that normal: the optimizer's decay is this
             times the columns over the rows, as many rows for each column say more than any prior.
@@ -91,13 +92,13 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         width: int = 64,
         depth: int = 2,
         max_steps: int = 4000,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         learning_rate: float = 2e-3,
         weight_decay: float = 30.0,
         members: int = 1,
         validation_fraction: float = 0.1,
         patience: int = 500,
-        solver_steps: int = 32,
+        solver_steps: int = 16,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.width = width
@@ -193,6 +194,8 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         for name, least in (("max_steps", 0), ("members", 1), ("patience", 1), ("solver_steps", 1)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, or None to go by the rows, got {self.batch_size}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must be a share of rows between 0 and 1, got {self.validation_fraction}"
@@ -211,11 +214,11 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
             is_held[order.roll(-member * count)[:count].long()] = True
             held = is_held[rows]
             network = self._network(z.shape[1], seed + member)
-            field = _field(network)
+            field = _field([network])
             step = self._train_one(field, z, codes, held, seed + member) if self.max_steps else 0
             networks.append(network)
             self.n_steps_.append(step)
-        self.field_ = _field(_Mean(networks)).double().eval().requires_grad_(False)
+        self.field_ = _field(networks).double().eval().requires_grad_(False)
 
     def _train_one(self, field: NetworkField, z: Tensor, codes: Tensor | None, held: Tensor, seed: int) -> int:
         """Train until rows held out are no better described, and put the best weights in; returns their step."""
@@ -239,7 +242,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
             own,
             y,
             steps=self.max_steps,
-            batch_size=min(self.batch_size, len(own)),
+            batch_size=min(self.batch_size or min(max(len(own) // 32, 128), 1024), len(own)),
             optimizer=adamw(loss, self.learning_rate, self.weight_decay * z.shape[1] / len(own)),
             lr_schedule=warmup_cosine(0.02),
             ema=ema,
@@ -367,7 +370,7 @@ class _Numbers:
 
 
 class _Mean(nn.Module):
-    """The mean of networks, as a network."""
+    """The mean of networks, as a network; towards either end it sees the time stand still."""
 
     def __init__(self, networks: list[MLP]) -> None:
         super().__init__()
@@ -376,13 +379,14 @@ class _Mean(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, *y: Tensor) -> Tensor:
         """The mean of what they say."""
+        t = t.clamp(-LAST, LAST)
         return torch.stack([network(x, t, *y) for network in self.networks]).mean(0)
 
 
-def _field(network: nn.Module) -> NetworkField:
-    """A network as a field of whitened rows, on the path that keeps their variance at 1: untrained, it stands still."""
+def _field(networks: list[MLP]) -> NetworkField:
+    """Networks as a field of whitened rows, on the path that keeps their variance at 1: untrained, it stands still."""
     path = GaussianPath(CosineSchedule())
-    return NetworkField(Preconditioned(network, path.schedule, 1.0), path, EDMPrediction(1.0))
+    return NetworkField(Preconditioned(_Mean(networks), path.schedule, 1.0), path, EDMPrediction(1.0))
 
 
 def _condition_of(y: ArrayLike, n: int) -> _Classes | _Numbers:

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import pathline as pl
 from pathline import FlowMatcher
 
-SMALL = {"width": 16, "depth": 1, "max_steps": 50, "solver_steps": 8, "random_state": 0}
+SMALL = {"width": 16, "depth": 1, "max_steps": 25, "solver_steps": 4, "random_state": 0}
 
 
 SCALE = np.array([100.0, 0.1])  # units in which a log-determinant counts
@@ -38,7 +38,7 @@ def of_class(k, x):
 @pytest.fixture(scope="module")
 def two():
     """A model of the mixture."""
-    return FlowMatcher(max_steps=400, solver_steps=16, random_state=0).fit(ROWS[:1500])
+    return FlowMatcher(max_steps=400, random_state=0).fit(ROWS[:1500])
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,20 @@ def test_conditional_density_of_a_linear_gaussian(linear):
     assert model.score(x, y) == pytest.approx(truth.mean(), abs=0.05)
 
 
+def test_conditional_density_of_a_curve():
+    # a mean of sin(3 y), of which a linear regression takes the trend alone and the network the rest
+    rng = np.random.default_rng(1)
+    y = rng.uniform(-1, 1, 2500)
+    x = np.stack((np.sin(3 * y) + 0.3 * rng.normal(size=2500), 5 * rng.normal(size=2500)), 1)
+    truth = multivariate_normal([0, 0], np.diag([0.09, 25])).logpdf(x - np.stack((np.sin(3 * y), 0 * y), 1))
+    lost = [
+        truth[2000:].mean()
+        - FlowMatcher(max_steps=steps, random_state=0).fit(x[:2000], y[:2000]).score(x[2000:], y[2000:])
+        for steps in (0, 400)
+    ]
+    assert lost[1] < 0.08 and lost[0] > 0.2, lost
+
+
 def test_density_without_numbers_is_the_marginal(linear):
     model, x, _, _, truth = linear
     assert np.abs(model.score_samples(x) - truth).mean() < 0.2
@@ -90,22 +104,22 @@ def test_samples_given_numbers_have_their_mean_and_covariance(linear):
 
 def test_density_of_a_mixture(two):
     # the normal that training begins at loses 0.5 nats; without the log-determinant it is 3 off
-    fresh = ROWS[1500:2500]
+    fresh = ROWS[1500:2000]
     untrained = FlowMatcher(max_steps=0, random_state=0).fit(ROWS[:1500])
     assert log_density(fresh).mean() - two.score(fresh) < 0.08
     assert log_density(fresh).mean() - untrained.score(fresh) > 0.3
 
 
 def test_density_integrates_to_one_in_the_units_of_the_data(two):
-    # a step of 0.25 is as good as an integral for scales above 0.3; without the log-determinant the sum is off 10-fold
-    side = np.linspace(-7, 7, 57)
+    # a step of 0.35 is as good as an integral for scales above 0.3; without the log-determinant the sum is off 10-fold
+    side = np.linspace(-6.3, 6.3, 37)
     grid = np.stack(np.meshgrid(side * SCALE[0], side * SCALE[1]), -1).reshape(-1, 2)
     total = np.exp(two.score_samples(grid)).sum() * (side[1] - side[0]) ** 2 * SCALE.prod()
-    assert total == pytest.approx(1, abs=2e-3)
+    assert total == pytest.approx(1, abs=5e-3)
 
 
 def test_density_of_classes_and_of_their_mixture(classes):
-    fresh = ROWS[1500:2000]
+    fresh = ROWS[1500:1900]
     for k, name in enumerate(("left", "right")):
         x = fresh[(fresh[:, 0] > 0) == k]
         assert abs(np.mean(of_class(k, x) - classes.score_samples(x, [name] * len(x)))) < 0.1
@@ -126,9 +140,10 @@ def test_samples_are_of_the_class_asked_for(classes):
 
 def test_samples_have_the_density_that_is_told(two):
     # E log p over p's own samples is minus its entropy: both ways of the flow are one
-    x = two.sample(3000, random_state=1)
-    assert two.score(x) == pytest.approx(log_density(ROWS).mean(), abs=0.1)
-    assert log_density(x).mean() == pytest.approx(log_density(ROWS).mean(), abs=0.3)
+    x = two.sample(1500, random_state=1)
+    entropy = -log_density(ROWS).mean()
+    assert two.score(x) == pytest.approx(-entropy, abs=0.15)
+    assert log_density(x).mean() == pytest.approx(-entropy, abs=0.3)
 
 
 def test_density_follows_the_units():
@@ -139,16 +154,16 @@ def test_density_follows_the_units():
 
 def test_a_small_table_loses_nothing_by_training():
     rng = np.random.default_rng(1)
-    x, fresh = rng.normal(size=(60, 5)), rng.normal(size=(1000, 5))
-    untrained = FlowMatcher(max_steps=0, random_state=0).fit(x)
-    trained = FlowMatcher(random_state=0, patience=100).fit(x)
+    x, fresh = rng.normal(size=(60, 5)), rng.normal(size=(500, 5))
+    untrained = FlowMatcher(max_steps=0, solver_steps=1, random_state=0).fit(x)
+    trained = FlowMatcher(patience=100, solver_steps=8, random_state=0).fit(x)
     assert trained.score(fresh) > untrained.score(fresh) - 0.1
 
 
 def test_enough_solver_steps(two):
-    x, usual = ROWS[:100], two.score_samples(ROWS[:100])
+    x, usual = ROWS[:50], two.score_samples(ROWS[:50])
     careful = copy.deepcopy(two).set_params(solver_steps=100).score_samples(x)
-    assert np.abs(usual - careful).max() < 0.05 and abs(np.mean(usual - careful)) < 0.005
+    assert np.abs(usual - careful).max() < 0.02 and abs(np.mean(usual - careful)) < 0.002
 
 
 @pytest.mark.parametrize("kind", ["nothing", "classes", "numbers"])
@@ -179,9 +194,9 @@ def test_a_refit_without_classes_forgets_them(classes):
 
 
 def test_members_are_averaged():
-    models = [FlowMatcher(**SMALL, members=members).fit(ROWS[:300]) for members in (1, 3)]
+    models = [FlowMatcher(**{**SMALL, "max_steps": 60}, members=members).fit(ROWS[:300]) for members in (1, 3)]
     assert [len(model.n_steps_) for model in models] == [1, 3]
-    x = torch.from_numpy(ROWS[:5] / SCALE)
+    x = torch.from_numpy(ROWS[:5] / SCALE) / 10
     mean = models[1].field_.network.network
     each = torch.stack([network(x, x[:, 0]) for network in mean.networks])
     assert torch.allclose(mean(x, x[:, 0]), each.mean(0)) and each.std(0).min() > 0
@@ -238,6 +253,7 @@ def test_the_type_of_y_tells_what_it_is(y, is_classes):
 WRONG = {
     "width": ({"width": 0}, None, "width, depth and heads must be at least 1"),
     "members": ({"members": 0}, None, "members must be at least 1, got 0"),
+    "batch": ({"batch_size": 0}, None, "batch_size must be at least 1, or None to go by the rows, got 0"),
     "share": ({"validation_fraction": 1.0}, None, "validation_fraction must be a share of rows between 0 and 1, got 1"),
     "rate": ({"learning_rate": -1.0}, None, "learning_rate must be a finite number, 0 or more, got -1"),
     "too few": ({}, [0] * 19, "y must have one condition for each of 20 rows, got 19"),

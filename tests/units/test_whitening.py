@@ -82,8 +82,8 @@ def test_small_tables_are_shrunk_and_large_ones_are_not():
 
     s = rng.normal(size=(4000, 20))
     fresh, truth = s @ mix, -(s**2).sum(1) / 2 - np.log(np.abs(np.linalg.det(mix)))
-    # nats lost; the covariance as it is loses 5.2 at 60 rows, 230 / 4,000 = 0.06 are expected of 2,000
-    assert off(60) < 4.5
+    # nats lost, of 230 numbers: the covariance as it is loses 4.8 at 60 rows, half of it the unit matrix 6.6 at 2,000
+    assert off(60) < 3.5
     assert off(2000) < 0.12
 
 
