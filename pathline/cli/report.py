@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
 from pathline.cli.progress import counting
-from pathline.plots.axes import label, panels, save, tidy
+from pathline.plots.axes import label, panels, save
 from pathline.plots.loss import loss_over_floor
 from pathline.plots.verdicts import apart, by_time, nearest, verdicts, words
 from pathline.runs import Run, write_whole
@@ -23,6 +24,38 @@ EXACT_FIELD = (
     "Relative to the exact field of the training set. Early it should be small; near data, small at training points "
     "and large at others is memory."
 )
+PANELS = {  # by the name of a curve: its title, and what to see in it
+    "loss": (
+        "loss over its floor",
+        "Worry where the training loss falls to the floor near data and the held-out loss rises: that is memory.",
+    ),
+    "velocity": ("error of the velocity", EXACT_FIELD),
+    "score": ("error of the score", EXACT_FIELD),
+    "slope": (
+        "slope of the score",
+        "What held-out data says of the size of the score. Below 1 it pulls too surely, above 1 too weakly.",
+    ),
+    "heads": (
+        "score head against the other head",
+        "Both should say the same: samples of different sigma drift apart where they do not.",
+    ),
+    "fokker-planck": (
+        "residual of the score's equation",
+        "0 if the score moves in time as its velocity says, 1 if it does not at all.",
+    ),
+    "asymmetry": (
+        "asymmetry of the score's Jacobian",
+        "0 if the score is the gradient of some density; 0.71 for random numbers.",
+    ),
+    "sigmas": (
+        "drift between sigmas",
+        "By theory samples have one law whatever sigma is; a bar to the right says how far they have not.",
+    ),
+    "nearest": (
+        "how new samples are",
+        "Both should lie alike. Samples far to the left are copies, far to the right unlike the data.",
+    ),
+}
 WIDE = 160  # columns, where there is no terminal to ask
 COLOURS = {"fine": "green", "look": "yellow", "worry": "bold red", "": ""}
 
@@ -79,9 +112,13 @@ def _verify(run: Run, effort: Effort, is_json: bool, seed: int, out: Path) -> in
         "cannot_be_told": whole.notes,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_plain(values), indent=1) + "\n"
-    _draw(whole, about, out)
-    write_whole(out.with_suffix(".json"), text)
+    text, partial = json.dumps(_plain(values), indent=1) + "\n", out.with_name(f".{out.name}")
+    try:
+        save(_page(whole, about), partial)
+        write_whole(out.with_suffix(".json"), text)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
     if is_json:
         print(text, end="")
     else:
@@ -115,98 +152,35 @@ def _value(found: Finding) -> str:
     return f"{found.value:.{digits}f} ± {2 * found.error:.{digits}f}"
 
 
-def _draw(found: Part, about: str, out: Path) -> None:
+def _page(found: Part, about: str) -> Axes:
     """One page: a panel for each curve that there is, and the verdicts."""
     curves, t = found.curves, MIDDLES.tolist()
-    drawn: list[tuple[str, Any, str]] = []
-    if "loss" in curves:
-        losses = curves["loss"]
-        drawn.append(
-            (
-                f"{curves['kind']} loss over its floor",
-                lambda ax: loss_over_floor(losses["floor"], losses["training"], losses["held out"], ax),
-                "Worry where the training loss falls to the floor near data and the held-out loss rises: memory.",
-            )
-        )
-    for name in ("velocity", "score"):
-        if name in curves:
-            drawn.append(
-                (
-                    f"error of the {name}",
-                    lambda ax, name=name: by_time(t, curves[name], ax),
-                    EXACT_FIELD,
-                )
-            )
-    if "slope" in curves:
-        drawn.append(
-            (
-                "slope of the score",
-                lambda ax: by_time(
-                    t, {"slope": curves["slope"]}, ax, 1.0, curves["slope_error"], bounds=BOUNDS["slope"]
-                ),
-                "What held-out data says of the size of the score. Below 1 it pulls too surely, above 1 too weakly.",
-            )
-        )
-    if "heads" in curves:
-        drawn.append(
-            (
-                "score head against the other head",
-                lambda ax: by_time(t, {"difference": curves["heads"]}, ax, bounds=BOUNDS["heads"]),
-                "Both should say the same: samples of different sigma drift apart where they do not.",
-            )
-        )
-    for name, title, text in (
-        (
-            "fokker-planck",
-            "residual of the score's equation",
-            "0 if the score moves in time as its velocity says. It worries where it nears 1.",
-        ),
-        (
-            "asymmetry",
-            "asymmetry of the score's Jacobian",
-            "0 if the score is the gradient of some density; 0.71 for random numbers.",
-        ),
-    ):
-        if name in curves:
-            drawn.append(
-                (
-                    title,
-                    lambda ax, name=name: by_time(curves["times"], {name: curves[name]}, ax, bounds=BOUNDS[name]),
-                    text,
-                )
-            )
-    if "sigmas" in curves:
-        names, shares = zip(*((each["sigma"], each["share"]) for each in curves["sigmas"]), strict=True)
-        drawn.append(
-            (
-                "drift between sigmas",
-                lambda ax: apart(names, shares, ax),
-                "By theory samples have one law whatever sigma is; a bar to the right says how far they have not.",
-            )
-        )
-    if "nearest" in curves:
-        drawn.append(
-            (
-                "how new samples are",
-                lambda ax: nearest(curves["nearest"]["samples"], curves["nearest"]["held out"], ax),
-                "Both should lie alike. Samples far to the left are copies, far to the right unlike the data.",
-            )
-        )
-    columns = min(3, len(drawn) + 1)
-    rows = -(-(len(drawn) + 1) // columns)
-    axes = panels(columns, rows, width=4.6, height=3.7)
-    for ax, (title, draw, text) in zip(axes, drawn, strict=False):
-        words(label(draw(ax), title), text)
-    for ax in axes[len(drawn) :]:
+
+    def draw(name: str, ax: Axes) -> Axes:
+        values = curves[name]
+        if name == "loss":
+            return loss_over_floor(values["floor"], values["training"], values["held out"], ax)
+        if name == "slope":
+            return by_time(t, {name: values}, ax, 1.0, curves["slope_error"], BOUNDS[name])
+        if name == "sigmas":
+            return apart([each["sigma"] for each in values], [each["share"] for each in values], ax)
+        if name == "nearest":
+            return nearest(values["samples"], values["held out"], ax)
+        if name in BOUNDS and not isinstance(values, dict):
+            return by_time(t if len(values) == len(t) else curves["times"], {name: values}, ax, bounds=BOUNDS[name])
+        return by_time(t, values, ax)
+
+    shown = [name for name in PANELS if name in curves]
+    columns = min(3, len(shown) + 1)
+    axes = panels(columns, -(-(len(shown) + 1) // columns), width=4.6, height=3.7)
+    for ax, name in zip(axes, shown, strict=False):
+        title, text = PANELS[name]
+        words(label(draw(name, ax), title), text)
+    for ax in axes[len(shown) :]:
         ax.set_axis_off()
-    table = [(each.name, _value(each), each.verdict) for each in found.findings if each.verdict]
-    label(verdicts(table, tidy(axes[len(drawn)])), about)
-    partial = out.with_name(f".{out.name}")
-    try:
-        save(axes[0], partial)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    judged = [(each.name, _value(each), each.verdict) for each in found.findings if each.verdict]
+    label(verdicts(judged, axes[len(shown)]), about)
+    return axes[0]
 
 
 def _plain(value: Any) -> Any:

@@ -234,6 +234,9 @@ def losses(subject: Subject, effort: Effort, seed: int) -> Part:
     reach = means[1] - means[2]
     heart = 1 - means[3] / reach
     sure = math.hypot(errors[0] / reach, means[3] / reach**2 * errors[1])
+    is_known = (
+        sure < BOUNDS["heart"][0]
+    )  # in few dimensions even exact fields are hardly above the floor of many points
     words = f"{kind.name} loss"
     return Part(
         [
@@ -244,8 +247,9 @@ def losses(subject: Subject, effort: Effort, seed: int) -> Part:
                 "known by heart",
                 heart,
                 sure,
-                "how far the training loss went from the held-out loss to the floor: 0 not at all, 1 all the way",
-                judged("heart", heart - 2 * sure),
+                "how far the training loss went from the held-out loss to the floor: 0 not at all, 1 all the way"
+                + ("" if is_known else "; the two are too near to tell"),
+                judged("heart", heart - 2 * sure) if is_known else "",
             ),
         ],
         {"loss": {"training": loss.tolist(), "held out": new.tolist(), "floor": floor.tolist()}, "kind": kind.name},
