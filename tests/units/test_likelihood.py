@@ -232,3 +232,12 @@ def test_signs_are_even():
     assert set(signs.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 4.5 / math.sqrt(signs.numel())
     assert torch.equal(Noise(3).at(10).signs((5, 40)), signs[10:15])
+
+
+@torch.no_grad()
+def test_an_exact_divergence_draws_nothing():
+    before = torch.get_rng_state()
+    pl.log_prob(network(), points(), steps=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    pl.log_prob(network(), points(), steps=2, divergence=pl.Hutchinson())
+    assert not torch.equal(torch.get_rng_state(), before)
