@@ -138,16 +138,21 @@ def _tell_each(table: Sequence[Row]) -> None:
 
 def _sum_up(table: Sequence[Row], took: float, workers: int) -> None:
     outcomes = [outcome for row in table for outcome in row.outcomes]
-    failed = sum(not row.holds for row in table)
-    verdict = f"{failed} of {len(table)} laws FAIL" if failed else f"all {len(table)} laws hold"
-    figures, checks = sum(len(outcome.figures) for outcome in outcomes), len({outcome.law.name for outcome in outcomes})
-    print(
-        f"\n{verdict}: {figures:,} figures of {len(outcomes):,} cases, "
-        f"in {took:.0f} s on {workers} core{'s' * (workers > 1)}"
-    )
-    print(
-        f"with other seeds, chance alone would fail one of these {checks} checks in at most {checks * FALSE_ALARMS:.2%}"
-    )
+    figures = sum(len(outcome.figures) for outcome in outcomes)
+    if failed := sum(not row.holds for row in table):
+        verdict = f"{failed} of {len(table)} laws FAIL"
+    elif any(row.verdict == "begun" for row in table):
+        verdict = "no law fails so far"
+    else:
+        verdict = f"all {len(table)} laws hold" if len(table) > 1 else "the law holds"
+    cores = "1 core" if workers == 1 else f"{workers} cores"
+    print(f"\n{verdict}: {figures:,} figures of {len(outcomes):,} cases, in {took:.0f} s on {cores}")
+    print(f"by chance alone, with other seeds, at most {100 * _false_alarms(table):.2g} % of such runs would fail")
+
+
+def _false_alarms(table: Sequence[Row]) -> float:
+    """The share of seeds for which a check fails by chance, at most."""
+    return FALSE_ALARMS * len({outcome.law.name for row in table for outcome in row.outcomes})
 
 
 def _words(figure: Figure) -> tuple[str, str, str]:
@@ -191,7 +196,7 @@ def _values(table: Sequence[Row]) -> dict[str, Any]:
         "versions": {"pathline": version("pathline"), "torch": torch.__version__},
         "threads": 1,
         "holds": all(row.holds for row in table),
-        "false_alarms": FALSE_ALARMS * len({outcome.law.name for row in table for outcome in row.outcomes}),
+        "false_alarms": _false_alarms(table),
         "laws": [
             {
                 "law": row.number,
