@@ -12,13 +12,12 @@ from __future__ import annotations
 import inspect
 import itertools
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
 from pathline.data.distributions import GaussianMixture, Normal
 from pathline.fields.empirical import EmpiricalField
@@ -33,11 +32,10 @@ from pathline.sampling.sampler import STEPS, Sampler
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import RungeKutta
 from pathline.solvers.solver import Solver
-from pathline.tensors import is_eager
 from pathline.verify import contracts, fields, multistep, parts, paths, processes, sampling, solvers
+from pathline.verify.calls import CallError, called, named, shortened, watched_copy
 from pathline.verify.table import Check, Figure, Law, laws
 
-T = TypeVar("T")
 Held: TypeAlias = tuple[Check, str, dict[str, tuple[Any, ...]]]  # a law, a hint, and the parts of each case
 SHOWN = 3  # failures of one law that a report prints
 
@@ -110,7 +108,7 @@ def check_schedule(schedule: Schedule, only: Collection[int] | None = None) -> R
         TypeError: If it is no `Schedule`.
     """
     _must_be(schedule, Schedule, "schedule", "FunctionSchedule(alpha, beta) makes one of two functions")
-    watched = _watched(schedule, {"alpha": 0, "beta": 0, "slopes": 0, "variance_slope": 0}, is_finite=False)
+    watched = watched_copy(schedule, {"alpha": 0, "beta": 0, "slopes": 0, "variance_slope": 0}, is_finite=False)
     one = {"": (watched,)}
     kinds = parts.predictions()
     pairs = itertools.product(kinds.items(), repeat=2)
@@ -120,7 +118,7 @@ def check_schedule(schedule: Schedule, only: Collection[int] | None = None) -> R
         (paths.one_time_or_one_each, "does a method reshape t, or take only numbers? return the shape of t", one),
         (
             paths.schedule_is_sound,
-            "are alpha and beta swapped? t = 0 is noise, t = 1 data; other ends than (0, 1) and (1, 0) are declared",
+            "alpha and beta swapped (t = 0 is noise)? ends undeclared? a slope that is not the derivative?",
             one,
         ),
         (paths.velocity_and_score_of_a_conditional_path, slopes, one),
@@ -154,7 +152,7 @@ def check_prediction(
         TypeError: If it is no `Prediction`.
     """
     _must_be(prediction, Prediction, "prediction", "Prediction(name, row) makes one of a row (a, b)")
-    watched = _watched(prediction, {"row": 0, "scale": 0}, like=lambda c: c.alpha, is_finite=False)
+    watched = watched_copy(prediction, {"row": 0, "scale": 0}, like=lambda c: c.alpha, is_finite=False)
     schedules = parts.schedules() if schedules is None else schedules
     cases: dict[str, tuple[Any, ...]] = {}
     for (name, kind), (on, schedule) in itertools.product(parts.predictions().items(), schedules.items()):
@@ -188,7 +186,7 @@ def check_path(path: Path, only: Collection[int] | None = None) -> Report:
         TypeError: If it is no `Path`.
     """
     _must_be(path, Path, "path", "GaussianPath(schedule) makes one of a schedule")
-    one = {"": (_watched(path, {"point": 1}),)}
+    one = {"": (watched_copy(path, {"point": 1}),)}
     held: list[Held] = [
         (paths.a_path_reads_each_kind_from_the_others, "does `mix` solve for the same ends that `point` joins?", one),
         (
@@ -216,7 +214,7 @@ def check_solver(solver: Solver | AdaptiveSolver, only: Collection[int] | None =
     if isinstance(solver, AdaptiveSolver):
         hint = "is the error's norm of each sample alone? is the error's weight row the difference of two orders?"
         return _report(solver, [(solvers.adaptive_solver_keeps_its_tolerance, hint, {"": (type(solver),)})], only)
-    one = {"": (_watched(solver, {"step": 1}),)}
+    one = {"": (watched_copy(solver, {"step": 1}),)}
     held: list[Held] = [
         (
             solvers.a_walk_begins_at_its_start_and_returns,
@@ -258,7 +256,7 @@ def check_sampler(sampler: Sampler, steps: int | None = None, only: Collection[i
     _must_be(sampler, Sampler, "sampler", "ODESampler(solver) and SDESampler(sigma, solver) make one of a solver")
     is_free = sampler.usual_steps == STEPS  # one with a number of its own was made for that, and its own grid
     steps = steps or (400 if is_free else sampler.usual_steps)
-    watched = _watched(sampler, {"walk": 1})
+    watched = watched_copy(sampler, {"walk": 1})
     one = {"": (watched,)}
     held: list[Held] = [
         (
@@ -313,7 +311,7 @@ def check_field(
         _must_be(truth, (MixtureField, EmpiricalField), "truth", "a GaussianMixture, a Normal, or an exact field")
         if not isinstance(truth, MixtureField) or len(shape) == 1:
             shape = truth.shape if isinstance(truth, EmpiricalField) else (truth.mixture.dimension,)
-    watched = _watched(field, {"forward": 0})
+    watched = watched_copy(field, {"forward": 0})
     alone, near = {"": (watched, shape)}, {"": (watched, shape, tolerance)}
     held: list[Held] = [
         (contracts.a_field_takes_one_time_or_one_each, "shape t by `meet(t, x)` before it multiplies x", alone),
@@ -365,9 +363,9 @@ def check_guidance(guided: Callable[[Field, Field, Any], Field], only: Collectio
 
     @wraps(guided, updated=())
     def watched(conditional: Field, unconditional: Field, w: Any) -> Field:
-        made: Field = _call("guided", guided, (conditional, unconditional, w), {})
+        made: Field = called("guided", guided, (conditional, unconditional, w), {})
         _must_be(made, Field, "what guided returns", "a Field")
-        return _watched(made, {"forward": 0})
+        return watched_copy(made, {"forward": 0})
 
     scale = "w = 0 ignores the condition, w = 1 is the conditional field: (1 - w) free + w given; is yours w - 1?"
     held: list[Held] = [
@@ -384,15 +382,11 @@ def check_guidance(guided: Callable[[Field, Field, Any], Field], only: Collectio
     return _report(guided, held, only)
 
 
-class CallError(Exception):
-    """A call of a part that raised, or returned what it must not."""
-
-
 def _report(part: Any, held: Iterable[Held], only: Collection[int] | None) -> Report:
     known = {law.check: law for law in laws()}
     wanted = [entry for entry in held if only is None or known[entry[0]].number in only]
     checked = [_checked(known[check], hint, cases) for check, hint, cases in wanted]
-    return Report(_named(part), tuple(sorted(checked, key=lambda row: row.law.number)))
+    return Report(named(part), tuple(sorted(checked, key=lambda row: row.law.number)))
 
 
 def _checked(law: Law, hint: str, cases: dict[str, tuple[Any, ...]]) -> Checked:
@@ -405,119 +399,8 @@ def _checked(law: Law, hint: str, cases: dict[str, tuple[Any, ...]]) -> Checked:
         except CallError as error:
             errors.append((case, str(error)))
         except Exception as error:  # a part is anybody's, and so is what it raises
-            errors.append((case, f"raised {type(error).__name__}: {_shortened(error)}"))
+            errors.append((case, f"raised {type(error).__name__}: {shortened(error)}"))
     return Checked(law, tuple(figures), tuple(errors), hint)
-
-
-def _watched(part: T, methods: dict[str, int], like: Callable[[Any], Any] = lambda x: x, is_finite: bool = True) -> T:
-    """A copy of a part that tells which call of its own went wrong, and how.
-
-    Args:
-        part: Any object.
-        methods: By name, and which of their arguments a result must be like.
-        like: From that argument to a tensor of the shape and dtype that are wanted.
-        is_finite: Whether a result must be finite; a slope may be infinite at an end, but nothing is NaN.
-    """
-    if not hasattr(part, "__dict__"):
-        return part  # of a class with slots, whose methods cannot be stood in for
-    copy = object.__new__(type(part))
-    vars(copy).update(vars(part))
-    for name, place in methods.items():
-        if callable(method := getattr(part, name, None)):
-            object.__setattr__(copy, name, _telling(f"{type(part).__name__}.{name}", method, place, like, is_finite))
-    return copy
-
-
-def _telling(
-    name: str, method: Callable[..., Any], place: int, like: Callable[[Any], Any], is_finite: bool
-) -> Callable[..., Any]:
-    @wraps(method)
-    def told(*args: Any, **kwargs: Any) -> Any:
-        found = _call(name, method, args, kwargs)
-        wanted = like(args[place])
-        told_of = f"{name}({_listed(args, kwargs)})"
-        if isinstance(found, Iterator):
-            return _each(told_of, found, wanted)
-        for value in found if isinstance(found, tuple) else (getattr(found, "x", found),):
-            _look(told_of, value, wanted, is_finite)
-        return found
-
-    return told
-
-
-def _call(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        return method(*args, **kwargs)
-    except CallError:
-        raise
-    except Exception as error:
-        raise CallError(
-            f"{name}({_listed(args, kwargs)}) raised {type(error).__name__}: {_shortened(error)}"
-        ) from error
-
-
-def _each(told_of: str, states: Iterator[Any], wanted: Tensor) -> Iterator[Any]:
-    """The states of a walk, each looked at."""
-    k = 0
-    while True:
-        try:
-            state = next(states)
-        except StopIteration:
-            return
-        except CallError:
-            raise
-        except Exception as error:
-            raise CallError(f"{told_of} raised {type(error).__name__} after {k} states: {_shortened(error)}") from error
-        _look(f"state {k} of {told_of}", state, wanted, is_finite=True)
-        yield state
-        k += 1
-
-
-def _look(told_of: str, value: Any, wanted: Tensor, is_finite: bool) -> None:
-    """Refuse a value that is not like the one wanted."""
-    need = f"it must be a tensor of shape {tuple(wanted.shape)} in {_short(wanted.dtype)}"
-    if not isinstance(value, Tensor):
-        raise CallError(f"{told_of} returned {type(value).__name__} {_shortened(value)}; {need}")
-    if value.shape != wanted.shape or value.dtype != wanted.dtype:
-        raise CallError(f"{told_of} returned {_told(value)}; {need}")
-    if is_eager(value):
-        wrong = ~value.isfinite() if is_finite else value.isnan()
-        if wrong.any():
-            raise CallError(
-                f"{told_of} returned {value[wrong][0].item()} in {int(wrong.sum())} of {value.numel()} numbers"
-            )
-
-
-def _listed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    return ", ".join([*map(_told, args), *(f"{name}={_told(value)}" for name, value in kwargs.items())])
-
-
-def _told(value: Any) -> str:
-    """A value in a few words."""
-    if isinstance(value, Tensor):
-        if not is_eager(value):
-            return f"a traced tensor of shape {tuple(value.shape)}"
-        if value.numel() == 1:
-            return f"{value.item():.6g}" + ("" if value.ndim == 0 else f" of shape {tuple(value.shape)}")
-        real = value.detach().double()
-        return f"{_short(value.dtype)} of shape {tuple(value.shape)} from {real.min():.4g} to {real.max():.4g}"
-    return _named(value) if not isinstance(value, int | float | str) else repr(value)
-
-
-def _named(value: Any) -> str:
-    """What is shown of an object: its own repr if that is short, else its class."""
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return value.__name__
-    text = repr(value)
-    return text if len(text) < 60 and " at 0x" not in text and "\n" not in text else f"{type(value).__name__}(...)"
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _shortened(value: Any) -> str:
-    return textwrap.shorten(str(value), 200, placeholder=" ...")
 
 
 def _must_be(value: Any, family: type | tuple[type, ...], name: str, way_out: str) -> None:
@@ -526,7 +409,7 @@ def _must_be(value: Any, family: type | tuple[type, ...], name: str, way_out: st
     kinds = " or ".join(kind.__name__ for kind in (family if isinstance(family, tuple) else (family,)))
     if inspect.isclass(value):
         raise TypeError(f"{name} must be a {kinds} itself, got the class {value.__name__}; pass {value.__name__}()")
-    raise TypeError(f"{name} must be a {kinds}, got {_shortened(repr(value))}; {way_out}")
+    raise TypeError(f"{name} must be a {kinds}, got {shortened(repr(value))}; {way_out}")
 
 
 def _refuses_down(sampler: Sampler) -> bool:
