@@ -77,11 +77,11 @@ def apart(names: Sequence[str], shares: ArrayLike, ax: Axes) -> Axes:
     values = checked("shares", shares, len(names))
     ax.axvline(0, color=EXACT, lw=1.4)
     ax.barh(range(len(names)), values, color=COMPUTED, height=0.55)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [f"sigma {name}" for name in names])
     ax.invert_yaxis()
     most = max(0.02, 1.15 * float(np.nanmax(np.abs(values))))
     ax.set_xlim(-most / 4, most)
-    return label(ax, x="share of distances that sigma makes", y="$\\sigma$")
+    return label(ax, x="share of distances that sigma makes")
 
 
 def nearest(samples: ArrayLike, held_out: ArrayLike, ax: Axes) -> Axes:
