@@ -25,7 +25,6 @@ from pathline.likelihood.divergence import Divergence
 from pathline.paths.couplings import Coupling
 from pathline.paths.predictions import Prediction
 from pathline.paths.schedules import Schedule
-from pathline.sampling.multistep import Multistep
 from pathline.sampling.sampler import Sampler
 from pathline.sampling.sigmas import Sigma
 from pathline.solvers.solver import Solver
@@ -36,7 +35,6 @@ FAMILIES: dict[type, str] = {
     Schedule: "schedule",
     Sigma: "sigma",
     Solver: "solver",
-    Multistep: "method",
     Sampler: "sampler",
     Coupling: "coupling",
     Divergence: "divergence",
