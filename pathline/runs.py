@@ -1,6 +1,6 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
-config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  tuned/  likelihood/
+config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  tuned/  likelihood/  verify/
 source.safetensors for a bridge, numbers.safetensors for a model conditioned on numbers
 """
 
@@ -36,8 +36,8 @@ TENSOR = "x"  # the name of the only one in such a file
 LOCK = ".lock"
 KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
 PARTS = (
-    *("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints", "samples", "tuned", "likelihood"),
-    "tensorboard",
+    *("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints"),
+    *("samples", "tuned", "likelihood", "verify", "tensorboard"),
 )
 
 
