@@ -44,7 +44,7 @@ def test_every_schedule_passes(name):
 
 @pytest.mark.parametrize("name", parts.predictions())
 def test_every_prediction_passes(name):
-    some = {"polynomial": pl.PolynomialSchedule(3), "variance-preserving": pl.VariancePreservingSchedule()}
+    some = {"variance-preserving": pl.VariancePreservingSchedule()}
     report = check_prediction(parts.predictions()[name], some, QUICK)
     assert len(report.checked) == 2
     assert not report.broken, report
@@ -137,7 +137,7 @@ def test_swapped_scales_are_called_out():
 
 
 def test_a_wrong_slope_is_called_out_and_whole_samples_see_it():
-    failures = broken(check_schedule(Cubic()))
+    failures = broken(check_schedule(Cubic(), (3, 4, 5, 7)))
     assert failures["schedule_is_sound"] == ["error of a slope 0.6667 (<= 1e-06)"]
     assert failures["velocity_and_score_of_a_conditional_path"][0] == "error of the velocity 2 (<= 1e-06)"
     assert "density_follows_its_equation" in failures
@@ -261,7 +261,7 @@ def test_a_step_by_the_norm_of_the_batch_is_called_out():
 
 
 def test_noise_that_grows_with_the_step_is_called_out():
-    failures = broken(check_solver(WholeStep(), (9, 10)))
+    failures = broken(check_solver(WholeStep(), (5, 9, 10)))
     assert failures["brownian_motion_has_its_increments"][0].startswith("largest z of 44")
     assert "sde_solver_has_its_strong_order" in failures
     assert "ode_solver_has_its_order" not in failures
@@ -322,7 +322,7 @@ def test_a_right_sampler_passes():
 
 
 def test_a_drift_without_its_half_is_called_out_by_the_spread():
-    failures = broken(check_sampler(NoHalf(), 100, (5, 11, 19)))
+    failures = broken(check_sampler(NoHalf(), 50, (5, 11, 19)))
     assert "a_walk_of_a_sample_is_its_own" not in failures
     assert failures["every_sampler_has_the_same_marginals"][0].startswith("variance ratio 0.")
 
