@@ -127,8 +127,11 @@ def images(threads: int) -> None:
         for whose in ("pathline", "flow_matching"):
             code = f"import json, likelihood; print(json.dumps(likelihood.image({title!r}, {whose!r}, {threads})))"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=sys.path[0])
-            said = "not installed" if "No module" in done.stderr else done.stderr.strip().splitlines()[-1:]
-            if done.returncode == 0:
+            if "No module" in done.stderr:
+                said = "not installed"
+            elif done.returncode:
+                said = done.stderr.strip().splitlines()[-1]
+            else:
                 row = json.loads(done.stdout)
                 said = f"{row['seconds']:>8.2f} s{row['mebibytes']:>8.0f} MiB"
             print(f"{title:38}{whose:15}{said}")
@@ -141,7 +144,7 @@ def spectra() -> None:
     print(f"{'singular values':28}{'signs':>10}{'normal':>10}{'Hutch++ (8, 8)':>18}")
     noise = pl.Noise(0)
     turn = torch.linalg.qr(noise.normal((d, d), 0, torch.float64))[0]
-    for decay in (0.0, 0.5, 1.0, 2.0, 3.0):
+    for decay in (0.5, 1.0, 2.0, 3.0):
         sizes = torch.arange(1, d + 1, dtype=torch.float64) ** -decay
         matrix = turn @ torch.diag(sizes) @ turn.T
         x = torch.zeros(draws, d, dtype=torch.float64, requires_grad=True)
