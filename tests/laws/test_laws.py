@@ -7,7 +7,7 @@ import pytest
 from pathline.verify import Law, laws
 
 FAST = {3, 4, 13, 17, 18, 21}  # laws whose cases all answer at once
-SECONDS = 40  # of each law's cases in every run, spread over its parts; `make test-slow` checks the rest
+SECONDS = 10  # of each law's cases in every run, spread over its parts; `make test-slow` checks the rest
 
 
 def _cases() -> list[object]:
