@@ -203,7 +203,7 @@ def ddim_is_euler_on_the_linear_path() -> Iterator[Figure]:
 
 @law(13, once)
 def ddim_is_ddpm_when_eta_is_one() -> Iterator[Figure]:
-    """DDIM(eta = 1) is DDPM's ancestral step: the posterior of x_s given x_t and the expected data."""
+    """DDIM(eta = 1) is DDPM's ancestral step: the posterior of x_s given x_t and the expected data; between, Song's."""
     schedule, times = VariancePreservingSchedule(), torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
     exact, noise = field(schedule), Noise(51)
     x = points(200)
@@ -217,6 +217,13 @@ def ddim_is_ddpm_when_eta_is_one() -> Iterator[Figure]:
         true = mean + ((1 - bar_s) / (1 - bar_t) * (1 - step)).sqrt() * eps
         worst, x = worst_of(worst, float((got - true).abs().max())), points(200, seed=k)
     yield Figure("error", worst, 1e-10)
+    *_, got = DDIM(0.5).walk(exact, x, times[4:6], noise)
+    t, s = times[4:6]
+    bar_t, bar_s = schedule.alpha(t) ** 2, schedule.alpha(s) ** 2  # Song et al. 2021, equations 12 and 16
+    fresh = 0.5 * ((1 - bar_s) / (1 - bar_t) * (1 - bar_t / bar_s)).sqrt()
+    own = (1 - bar_s - fresh**2).sqrt() * exact.noise(x, t)
+    true = bar_s.sqrt() * exact.data(x, t) + own + fresh * noise.of(WALK_STREAM).like(x)
+    yield Figure("error, eta = 0.5", float((got - true).abs().max()), 1e-10)
 
 
 @law(19, once)
