@@ -15,7 +15,7 @@ from pathline.noise import Noise
 from pathline.processes.processes import ODE, SDE, BrownianMotion
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import EULER, RungeKutta
-from pathline.solvers.solver import Solver, walk
+from pathline.solvers.solver import WALK_STREAM, Solver, walk
 from pathline.solvers.stochastic import EulerMaruyama, StochasticHeun
 from pathline.verify.parts import examples, points
 from pathline.verify.table import Figure, law, once, worst_of
@@ -222,6 +222,16 @@ def no_noise_is_euler() -> Iterator[Figure]:
     *_, sde = walk(SDE(drift, 0.0), EulerMaruyama(), x, times)
     *_, zero = walk(SDE(drift, lambda x, t: torch.zeros_like(x)), EulerMaruyama(), x, times)
     yield Figure("numbers that differ", int((ode != sde).sum() + (ode != zero).sum()), 0)
+
+
+@law(10, once)
+def heun_takes_sigma_of_a_whole_step() -> Iterator[Figure]:
+    """Where sigma alone moves, with time, stochastic Heun takes the mean of both ends of a step, Euler-Maruyama one."""
+    process, x, noise = SDE(lambda x, t: torch.zeros_like(x), lambda x, t: 1 + t), points(50), Noise(23)
+    eps = noise.of(WALK_STREAM).like(x)
+    for solver, sigma in ((StochasticHeun(), 1.7), (EulerMaruyama(), 1.5)):
+        *_, end = walk(process, solver, x, torch.tensor([0.5, 0.9], dtype=torch.float64), noise)
+        yield Figure(type(solver).__name__, float((end - x - sigma * 0.4**0.5 * eps).abs().max()), 1e-12)
 
 
 @law(10, once)

@@ -932,6 +932,55 @@ MUTANTS = [
         "x = x.detach().requires_grad_()",
         (14, "gradients_agree", "images, Hutchinson"),
     ),
+    Mutant(
+        "halves of a Brownian interval that share a number",
+        "solvers/brownian.py",
+        "(middle, right, 2 * node + 1, half, b)",
+        "(middle, right, 2 * node, half, b)",
+        (10, "a_brownian_path_is_the_same_under_refinement", None),
+    ),
+    Mutant(
+        "stochastic Heun with sigma at the start alone",
+        "solvers/stochastic.py",
+        "kick = _kick(process, x, t, s, s, noise)",
+        "kick = _kick(process, x, t, t, s, noise)",
+        (10, "heun_takes_sigma_of_a_whole_step", None),
+    ),
+    Mutant(
+        "a transport within classes by the inverse permutation",
+        "paths/couplings.py",
+        "order[mine] = mine[_cheapest(noise[mine], data[mine])]",
+        "order[mine[_cheapest(noise[mine], data[mine])]] = mine",
+        (17, "transport_uses_each_point_once", None),
+    ),
+    Mutant(
+        "DDIM with eta for its square",
+        "sampling/samplers.py",
+        "kept = (1 - self.eta**2 * (1 - ratio**2))",
+        "kept = (1 - self.eta * (1 - ratio**2))",
+        (13, "ddim_is_ddpm_when_eta_is_one", None),
+    ),
+    Mutant(
+        "probes of Hutch++ from the numbers of its sketch",
+        "likelihood/divergence.py",
+        "drawn(x, self.probes, noise.after(1))",
+        "drawn(x, self.probes, noise)",
+        (15, "estimate_is_unbiased", "hutch++"),
+    ),
+    Mutant(
+        "a variance of two draws over two",
+        "likelihood/bound.py",
+        "variance = variance + part.var(0) / len(part)",
+        "variance = variance + part.var(0, correction=0) / len(part)",
+        (14, "bound_tells_its_error", None),
+    ),
+    Mutant(
+        "labels of a piece dropped at the batch's index",
+        "training/batches.py",
+        "self.loss.dropped(labels, index, len(data))",
+        "self.loss.dropped(labels, first, len(data))",
+        (21, "processes_train_as_one", "independent"),
+    ),
 ]
 
 

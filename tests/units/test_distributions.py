@@ -116,3 +116,13 @@ def test_points_of_another_dimension_are_refused(x):
 def test_a_mean_must_be_a_vector():
     with pytest.raises(ValueError, match=r"mean must have shape \(dimension,\)"):
         pl.Normal(torch.zeros(2, 2))
+
+
+def test_what_a_component_draws_does_not_depend_on_its_being_chosen():
+    mixture = pl.GaussianMixture(torch.tensor([[-3.0], [4.0]]), torch.tensor([0.5, 2.0]), torch.tensor([0.3, 0.7]))
+    x, k = mixture.sample_with_component(40_000, seed=5)
+    z = (x - mixture.means[k])[:, 0] / mixture.variances[k, 0].sqrt()
+    for component in range(2):
+        mine = z[k == component].double()
+        assert abs(float(mine.mean())) * len(mine) ** 0.5 < 5
+        assert abs(float((mine**2).mean()) - 1) * (len(mine) / 2) ** 0.5 < 5
