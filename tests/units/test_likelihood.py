@@ -241,3 +241,22 @@ def test_an_exact_divergence_draws_nothing():
     assert torch.equal(torch.get_rng_state(), before)
     pl.log_prob(network(), points(), steps=2, divergence=pl.Hutchinson())
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("divergence", [pl.Exact(), pl.Exact(1), pl.Hutchinson(3)])
+def test_gradients_with_respect_to_points_weights_and_both_times_are_true(divergence):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        net = pl.MLP(2, 8, 1).double()
+        nn.init.normal_(net.last.weight)
+    model, x = pl.NetworkField(net, LINEAR), Noise(6).normal((3, 2), dtype=torch.float64).requires_grad_()
+    start, stop = (torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (0.02, 0.97))
+
+    def value(x, start, stop, *weights):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*takes for noise")
+            return pl.log_prob(
+                model, x, solver=pl.MIDPOINT, steps=3, divergence=divergence, seed=0, start=start, stop=stop
+            )
+
+    assert torch.autograd.gradcheck(value, (x, start, stop, net.first.weight, net.last.weight, net.last.bias))
