@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pathline.verify import Law, laws
+from pathline.verify.table import FULL
 
 FAST = {3, 4, 13, 17, 18, 21}  # laws whose cases all answer at once
-SECONDS = 10  # of each law's cases in every run, spread over its parts; `make test-slow` checks the rest
 
 
 def _cases() -> list[object]:
     found = []
     for law in laws():
-        chosen = law.chosen(SECONDS)
+        chosen = law.chosen(FULL)  # as `pathline verify` does; `make test-slow` checks the rest
         for name, parts in law.cases():
             marks = [pytest.mark.slow] if name not in chosen else [pytest.mark.fast] if law.number in FAST else []
             found.append(pytest.param(law, parts, id=f"{law.number}-{law.name}-{name}", marks=marks))
