@@ -10,7 +10,7 @@ pytestmark = pytest.mark.fast
 PACKAGE = Path(__file__).parents[2] / "pathline"
 FLOORS = (
     ("tensors", "noise", "specs", "solvers", "networks", "metrics", "plots"),
-    ("processes", "paths", "data"),
+    ("processes", "paths", "data", "text"),
     ("fields",),
     ("training", "sampling", "likelihood"),
     ("verify", "estimator", "config", "runs", "trainer"),
