@@ -10,22 +10,61 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pathline.data.mapped import Mapped
 from pathline.noise import Noise
 
 SPLIT_STREAM = 6
 BLOCK = 1 << 24  # bytes that are read at once, where all would be too many
+KINDS = ("class", "numbers", "text")  # of conditions, in the order of every tree of them
+
+T = TypeVar("T")
+
+
+def tree_of(conditions: Mapping[str, T]) -> T | dict[str, T] | None:
+    """Conditions by kind as one: None if there are none, the bare one if it is alone, else a dict in order of `KINDS`.
+
+    Raises:
+        ValueError: If one is of no known kind.
+    """
+    _check_kinds(conditions)
+    found = {kind: conditions[kind] for kind in KINDS if kind in conditions}
+    return found if len(found) > 1 else next(iter(found.values()), None)
+
+
+def _check_kinds(kinds: Collection[str]) -> None:
+    odd = next((kind for kind in kinds if kind not in KINDS), None)
+    if odd is not None:
+        raise ValueError(f"the kind of a condition must be one of {', '.join(KINDS)}, got {odd!r}")
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """What gives rows for numbers from 0, or for a slice: a tensor, a mapped file, pictures that are drawn when asked.
+
+    What it gives for one row must not depend on the others that are asked for.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all rows, as a tensor would have it."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, the rows' own included."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice, /) -> Tensor: ...
 
 
 class Rows:
@@ -35,15 +74,15 @@ class Rows:
     or by a mask with an entry for each row, as those of a tensor are.
 
     Args:
-        x: Of shape `(rows, *shape)`, in memory or in a mapped file.
-        index: Which of its rows these are, from 0, and in which order; all of them unless given.
+        x: Of shape `(rows, *shape)`, in memory, in a mapped file, or made as they are asked for.
+        index: Which of its rows these are, from 0, in which order and how often; all of them unless given.
         change: What is done to rows as they are read, a batch of them at a time, row by row.
         memo: How the names of files begin that keep what was learned of the rows; nothing is kept unless given.
     """
 
     def __init__(
         self,
-        x: Tensor | Mapped,
+        x: Indexed,
         index: Tensor | None = None,
         change: Callable[[Tensor], Tensor] | None = None,
         memo: Path | None = None,
@@ -210,11 +249,14 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Samples:
-    """A data set, in memory or in a mapped file.
+    """A data set, in memory, in a mapped file, or made as it is asked for.
+
+    A sample may have conditions of several kinds: "class", an index into `classes`, and "text", one into `captions`,
+    both of shape `(samples,)` in int64; and "numbers", of shape `(samples, numbers)` in float64.
 
     Attributes:
         x: Raw data, of shape `(samples, *shape)`.
-        y: Class indices of shape `(samples,)`, numbers of shape `(samples, numbers)` in float64, or None.
+        y: The conditions as `tree_of` makes one of them: None, the bare one, or several by their kind.
         classes: The names of the classes.
         normalisation: Into the units of the model; None if it is to be learned from the part that is trained on.
         title: What it is, in a line.
@@ -222,12 +264,18 @@ class Samples:
         source: Where it is from.
         columns: The names of a vector's entries, if they have any.
         fingerprint: What stands for the whole data set that these are of; a hash of all of it, unless given.
-        numbers: The names of the numbers in `y`; none if it holds classes, or nothing.
+        numbers: The names of the numbers in `y`; none if it holds none.
         normalisation_of_numbers: The same as `normalisation`, for the numbers in `y`.
+        captions: The distinct captions.
+        unseen: Of shape `(samples,)`, whether a sample is never to be trained on, as what it is made of is only to be
+            seen apart; None if all may be.
+
+    Raises:
+        ValueError: If `y` does not hold the kinds of condition that are named, or `unseen` has another shape.
     """
 
     x: Array
-    y: Tensor | None
+    y: Tensor | dict[str, Tensor] | None
     classes: tuple[str, ...]
     normalisation: Normalisation | None
     title: str
@@ -237,9 +285,36 @@ class Samples:
     fingerprint: str = ""
     numbers: tuple[str, ...] = ()
     normalisation_of_numbers: Normalisation | None = None
+    captions: tuple[str, ...] = ()
+    unseen: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        named = [kind for kind, names in self._names().items() if names]
+        if isinstance(self.y, dict) and (len(named) < 2 or list(self.y) != named):
+            raise ValueError(
+                f"y must be what tree_of makes of the kinds that are named in classes, numbers and captions, "
+                f"{', '.join(named) or 'none'}, got {', '.join(self.y) or 'none'}"
+            )
+        if isinstance(self.y, Tensor) and len(named) > 1:
+            raise ValueError(f"y must hold {' and '.join(named)} by their kind, as both are named, got one tensor")
+        if self.unseen is not None and (self.unseen.dtype, self.unseen.shape) != (torch.bool, (len(self),)):
+            raise ValueError(
+                f"unseen must be booleans of shape ({len(self)},), got {self.unseen.dtype} of shape "
+                f"{tuple(self.unseen.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        return dict(zip(KINDS, (self.classes, self.numbers, self.captions), strict=True))
+
+    @property
+    def conditions(self) -> dict[str, Tensor]:
+        """The conditions by their kind, in the order of `KINDS`; one that has no names is a class."""
+        if self.y is None or isinstance(self.y, dict):
+            return dict(self.y or {})
+        return {next((kind for kind, names in self._names().items() if names), KINDS[0]): self.y}
 
     @property
     def units(self) -> Normalisation:
@@ -249,9 +324,8 @@ class Samples:
     @property
     def units_of_numbers(self) -> Normalisation | None:
         """The same for the numbers in `y`; None if there are none."""
-        if self.y is None or not self.numbers:
-            return None
-        return self.normalisation_of_numbers or Normalisation.of(self.y, self.numbers)
+        y = self.conditions.get("numbers")
+        return None if y is None else self.normalisation_of_numbers or Normalisation.of(y, self.numbers)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -271,19 +345,42 @@ class Samples:
         found = hashlib.sha256()
         for block in blocks_of(self.x):
             found.update(block.numpy().tobytes())
-        found.update(b"" if self.y is None else self.y.numpy().tobytes())
+        for kind, y in self.conditions.items():
+            found.update(kind.encode() if isinstance(self.y, dict) else b"")
+            found.update(y.numpy().tobytes())
+        found.update(json.dumps(self.captions).encode() if self.captions else b"")
         return found.hexdigest()
 
     def take(self, index: Tensor | slice) -> Samples:
         """Some of the samples; those of a mapped file stay in it."""
         x = self.x.take(index) if isinstance(self.x, Rows) else self.x[index]
-        if self.y is None:
-            return replace(self, x=x)
-        if isinstance(index, Tensor) and index.dtype == torch.int32:  # brackets would make it int64 first
-            return replace(self, x=x, y=self.y.index_select(0, index))
-        return replace(self, x=x, y=self.y[index])
+        unseen = None if self.unseen is None else _taken(self.unseen, index)
+        return replace(self, x=x, y=self._each(lambda y: _taken(y, index)), unseen=unseen)
 
-    def some(self, count: int) -> tuple[Tensor, Tensor | None]:
+    def keeping(self, kinds: Collection[str]) -> Samples:
+        """The same samples with their conditions of these kinds alone, as far as they have them.
+
+        Raises:
+            ValueError: If a kind is unknown.
+        """
+        _check_kinds(kinds)
+        kept = {kind: y for kind, y in self.conditions.items() if kind in kinds}
+        if kept.keys() == self.conditions.keys():
+            return self
+        return replace(
+            self,
+            y=tree_of(kept),
+            classes=self.classes if "class" in kept else (),
+            numbers=self.numbers if "numbers" in kept else (),
+            captions=self.captions if "text" in kept else (),
+            normalisation_of_numbers=self.normalisation_of_numbers if "numbers" in kept else None,
+            fingerprint=self.digest,
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Tensor | dict[str, Tensor] | None:
+        return tree_of({kind: change(y) for kind, y in self.conditions.items()})
+
+    def some(self, count: int) -> tuple[Tensor, Tensor | dict[str, Tensor] | None]:
         """So many of the samples and their conditions, in memory: one at random of each even stretch, or all.
 
         Data is often in the order of its classes, so the first of them would stand for a few only.
@@ -292,23 +389,27 @@ class Samples:
             return self.x[:], self.y
         place = torch.arange(count) + Noise(0, stream=SPLIT_STREAM).uniform((count, 1), 1, torch.float64)[:, 0]
         rows = (place * len(self) / count).long()
-        return self.x[rows], None if self.y is None else self.y[rows]
+        return self.x[rows], self._each(lambda y: y[rows])
 
     def split(self, share: float, seed: int = 0) -> tuple[Samples, Samples]:
         """Training and held-out samples, the same share of each class held out; it depends on the seed alone.
 
-        Where classes are so small that none would be held out, they are not told apart. A normalisation that is to be
-        learned is that of the training samples, for both.
+        Where classes are so small that none would be held out, they are not told apart. Samples that are `unseen` are
+        all held out, and the share is that of the others. A normalisation that is to be learned is that of the training
+        samples, for both.
 
         Raises:
             ValueError: If either part would be empty.
         """
         order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
-        held = _held_out(order, self.y if self.classes else None, share)
-        held = held if held.any() else _held_out(order, None, share)
+        order = order if self.unseen is None else order[~self.unseen[order]]
+        held = _held_out(len(self), order, self.conditions.get("class") if self.classes else None, share)
+        held = held if held.any() else _held_out(len(self), order, None, share)
+        held = held if self.unseen is None else held | self.unseen
         if held.all() or not held.any():
+            beside = "" if self.unseen is None else f", of which {int(self.unseen.sum())} are never trained on"
             raise ValueError(
-                f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples"
+                f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples{beside}"
             )
         whole = replace(self, fingerprint=self.digest)
         small = order.dtype  # of 4 bytes, for up to two billion samples
@@ -319,13 +420,19 @@ class Samples:
         return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
 
 
-def _held_out(order: Tensor, y: Tensor | None, share: float) -> Tensor:
-    """Whether each sample is held out: the first of its class in the given order, or the first of all."""
-    held = torch.zeros(len(order), dtype=torch.bool)
+def _taken(y: Tensor, index: Tensor | slice) -> Tensor:
+    if isinstance(index, Tensor) and index.dtype == torch.int32:  # brackets would make it int64 first
+        return y.index_select(0, index)
+    return y[index]
+
+
+def _held_out(count: int, order: Tensor, y: Tensor | None, share: float) -> Tensor:
+    """Whether each of so many samples is held out: the first of its class in the given order, or the first of all."""
+    held = torch.zeros(count, dtype=torch.bool)
     if y is None:
         held[order[: round(share * len(order))]] = True
         return held
-    counts = torch.bincount(y).numpy()
+    counts = torch.bincount(y if len(order) == count else y[order]).numpy()
     quota, seen = np.round(share * counts), np.zeros_like(counts)
     for block in torch.split(order, BLOCK >> 3):
         labels = y[block].numpy().astype(np.min_scalar_type(len(counts)))
