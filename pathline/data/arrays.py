@@ -126,7 +126,8 @@ def _read_npz(path: Path) -> Iterator[Block | InFile | About]:
             yield InFile(str(path.resolve()), headers["x"].dtype.str, offset)
         finite, first = _Finite(path, "x"), 0
         for block in _blocks(archive, members["x"], headers["x"]):
-            yield Block(finite.checked(block), None if y is None else y[first : first + len(block)])
+            kind = "numbers" if numbers else "class"
+            yield Block(finite.checked(block), {} if y is None else {kind: y[first : first + len(block)]})
             first += len(block)
         finite.finish()
         with _as_refused():

@@ -1,6 +1,8 @@
 """What was read once is kept: one pass over a source checks it and writes files that later starts only map.
 
-    <cache>/<key>/  about.json  x.bin  y.bin  units-*.json      the key is a hash of what the source is called
+    <cache>/<key>/  about.json  x.bin  class.bin  numbers.bin  text.bin  captions.json  units-*.json
+
+The key is a hash of what the source is called.
 
 A source hands its samples over in blocks, so that a data set larger than memory goes through. A folder appears under
 its key all at once, when everything in it is on the disk; one that was changed since, or whose source was, is made
@@ -21,7 +23,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,9 +32,10 @@ import torch
 from numpy.typing import NDArray
 
 from pathline.data.mapped import Mapped, wide
-from pathline.data.source import BLOCK, Array, Normalisation, Rows, Samples, Source
+from pathline.data.source import BLOCK, KINDS, Array, Normalisation, Rows, Samples, Source, tree_of
 
-VERSION = 3  # of what is written, so that another pathline's files are not read
+VERSION = 4  # of what is written, so that another pathline's files are not read
+CAPTIONS = "captions.json"
 IN_MEMORY = 1 << 26  # bytes: what is smaller is read whole
 ABANDONED = 3600  # seconds after which what nobody has written to is a dead process's
 HEX = "[0-9a-f]" * 24  # a key, as a pattern
@@ -44,11 +47,12 @@ class Block:
 
     Attributes:
         x: Of shape `(samples, *shape)`; all blocks of a source have one shape and one dtype.
-        y: Class indices, or numbers of shape `(samples, numbers)`, in one dtype; None in all blocks or in none.
+        y: Conditions by their kind, the same kinds in all blocks, each in one dtype: indices of classes and of
+            captions, and numbers of shape `(samples, numbers)`.
     """
 
     x: NDArray[Any]
-    y: NDArray[Any] | None = None
+    y: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class About:
     normalisation: Normalisation | None = None
     relabel: tuple[int, ...] = ()
     """The index of each class that was handed over, among `classes`: names are known in their order only at the end."""
+    captions: tuple[str, ...] = ()
+    """Those that are different, in the order of their indices."""
     left_out: str = ""
     """What each start warns of: the bad samples that were left out."""
 
@@ -252,9 +258,7 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
             if isinstance(part, InFile):
                 lies = part
                 continue
-            for name, array in (("x", part.x), ("y", part.y)):
-                if array is None:
-                    continue
+            for name, array in {"x": part.x, **part.y}.items():
                 kind = kinds.setdefault(name, (array.dtype.str, array.shape[1:]))
                 assert (array.dtype.str, array.shape[1:]) == kind  # a reader's promise
                 data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -271,8 +275,15 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
         assert about is not None
         assert count
         with _told(folder.parent.parent, written):
-            if "y" in files:
-                _relabel(files["y"], *kinds["y"], about.relabel, digest)
+            conditions = [each for each in KINDS if each in files]
+            for each in conditions:
+                digest.update(each.encode() if len(conditions) > 1 else b"")
+                _settle(files[each], kinds[each][0], each, about.relabel, digest)
+            if about.captions:
+                letters = json.dumps(about.captions).encode()
+                digest.update(letters)
+                files["captions"] = stack.enter_context((folder / CAPTIONS).open("wb"))
+                files["captions"].write(letters)
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
@@ -285,7 +296,9 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
     for kept in arrays.values():
         kept["stat"] = state_of((folder / kept["path"]).stat())
     units = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
+    captions = state_of((folder / CAPTIONS).stat()) if about.captions else None
     whole = asdict(about) | {"normalisation": units, "digest": digest.hexdigest(), "arrays": arrays, "stamp": stamp}
+    whole |= {"captions": captions}  # many, so that they have a file of their own
     with _told(folder.parent.parent, written), (folder / "about.json").open("w", encoding="utf-8") as out:
         json.dump({"about": whole, "check": _hash(whole)}, out, indent=1)
         out.flush()
@@ -293,17 +306,17 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
     return about.source or about.title
 
 
-def _relabel(file: BinaryIO, dtype: str, shape: tuple[int, ...], relabel: tuple[int, ...], digest: Any) -> None:
-    """Gives the classes their numbers in order, in place, and hashes what stands there."""
+def _settle(file: BinaryIO, dtype: str, kind: str, relabel: tuple[int, ...], digest: Any) -> None:
+    """Gives classes their numbers in order, in place, and hashes what stands there for a condition."""
     order = np.array(relabel, dtype)
     file.seek(0)
     while data := file.read(BLOCK // 8 * np.dtype(dtype).itemsize):
         y = np.frombuffer(data, dtype)
-        if relabel:
+        if relabel and kind == "class":
             y = order[y]
             file.seek(-len(data), os.SEEK_CUR)
             file.write(y.data)
-        digest.update(y if shape else y.astype(np.int64))
+        digest.update(y if kind == "numbers" else y.astype(np.int64))
 
 
 # ---- reading
@@ -318,10 +331,10 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
             return None
         units = about["normalisation"] and Normalisation(*map(_plain, about["normalisation"]))
         arrays = about["arrays"]
-        y = torch.from_numpy(_read(folder, arrays["y"])) if "y" in arrays else None
+        y = {kind: torch.from_numpy(_read(folder, arrays[kind])) for kind in KINDS if kind in arrays}
         samples = Samples(
             x=_rows(folder, arrays["x"], folder / f"units-{about['digest'][:24]}"),
-            y=y if y is None or about["numbers"] else y.long(),
+            y=tree_of({kind: each if kind == "numbers" else each.long() for kind, each in y.items()}),
             classes=tuple(about["classes"]),
             normalisation=units,
             title=about["title"],
@@ -330,6 +343,7 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
             columns=tuple(about["columns"]),
             fingerprint=about["digest"],
             numbers=tuple(about["numbers"]),
+            captions=_captions(folder / CAPTIONS, about["captions"]) if about["captions"] else (),
         )
         return samples, str(about["left_out"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -341,6 +355,12 @@ def _read(folder: Path, kept: Mapping[str, Any]) -> NDArray[Any]:
     if state_of(path.stat()) != kept["stat"]:
         raise ValueError
     return np.fromfile(path, kept["dtype"], math.prod(shape), offset=kept["offset"]).reshape(shape)
+
+
+def _captions(path: Path, state: list[int]) -> tuple[str, ...]:
+    if state_of(path.stat()) != state:
+        raise ValueError
+    return tuple(json.loads(path.read_bytes()))
 
 
 def _rows(folder: Path, kept: Mapping[str, Any], memo: Path) -> Array:

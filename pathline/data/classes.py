@@ -1,12 +1,18 @@
-"""Classes that are numbered as they are met, for what is read in pieces, and put in order at the end."""
+"""Classes that are numbered as they are met, for what is read in pieces, and put in order at the end.
+
+So are captions, which stay in the order in which they were met.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Condition: TypeAlias = str | tuple[float, ...]  # of one sample: the name of its class, its caption, or its numbers
 
 MOST = 1 << 16  # classes: a table of a learned vector for each must fit a model
 LONGEST = 1000  # letters of a name
@@ -83,6 +89,31 @@ class Classes:
                 f"{self.otherwise}or leave them out"
             )
         return True
+
+
+def numbered(y: Mapping[str, Condition], met: Mapping[str, dict[str, int]]) -> dict[str, int | tuple[float, ...]]:
+    """Conditions of a sample by their kind, words by their number among those of that kind that were met."""
+    return {kind: met[kind].setdefault(v, len(met[kind])) if isinstance(v, str) else v for kind, v in y.items()}
+
+
+def stacked(rows: Sequence[Mapping[str, int | tuple[float, ...]]]) -> dict[str, NDArray[Any]]:
+    """Conditions of samples that have the same kinds, one at least, by these."""
+    return {kind: np.array([row[kind] for row in rows]) for kind in rows[0]}
+
+
+def check_numbers(numbers: Sequence[str], label: str) -> None:
+    """Refuses numbers of which one is named twice, or is the class.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for i, name in enumerate(numbers):
+        if name in numbers[:i]:
+            raise ValueError(f"numbers must name different columns, got {name!r} twice")
+        if name == label:
+            raise ValueError(
+                f"numbers must name other columns than label, got {name!r} for both; leave out one of them"
+            )
 
 
 def refuse_unique(where: str, classes: int, count: int, way_out: str) -> None:

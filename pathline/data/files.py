@@ -2,7 +2,7 @@
 
     .npy      an array x of shape (samples, ...)
     .npz      arrays x and, if there are any, y: classes of shape (samples,), or numbers
-    .csv      a row each sample, a column each entry of its vector; some are the class or numbers if they are named
+    .csv      a row each sample, a column each entry of its vector; some are a class and numbers if they are named
     .parquet  the same
 
 What is wrong in a file is told by its row and column, all of it before anything is trained. A file that is larger than
@@ -58,11 +58,6 @@ class FileSource(CachedSource):
         if self.numbers and not name.endswith(TABLES):
             raise ValueError(
                 f"numbers names columns of a .csv or .parquet, got {self.numbers!r} for {path}; an .npz has them in y"
-            )
-        if self.label and self.numbers:
-            raise ValueError(
-                f"either label or numbers is what samples are conditioned on, got {self.label!r} and {self.numbers!r}; "
-                "leave out one of them"
             )
         return {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
 

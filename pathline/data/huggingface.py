@@ -3,8 +3,8 @@
     hf:ylecun/mnist    hf:uoft-cs/cifar10,test    hf:glue,train,mrpc    hf:path/to/folder
 
 If a column holds images, these are the samples; else the columns of numbers are, as vectors. A column of classes is
-the condition. No code of a data set is run. What a name stands for may change: what was read is kept until its folder
-in the cache is removed. Needs the extra `data`.
+the condition, or those that are named: of a class, numbers, a caption. No code of a data set is run. What a name stands
+for may change: what was read is kept until its folder in the cache is removed. Needs the extra `data`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from pathline.data.cache import About, Block, CachedSource, files_of
-from pathline.data.classes import EXACT, ROUNDED, Classes
+from pathline.data.captions import caption_of, key_of, told, without_text
+from pathline.data.classes import EXACT, ROUNDED, Classes, Condition, check_numbers, numbered, stacked
 from pathline.data.pictures import LEVELS, Entry, blocks_of, of_bad, settle
 from pathline.specs import did_you_mean
 
@@ -35,8 +36,11 @@ class HuggingFaceSource(CachedSource):
         subset: The one of several data sets under one name, which Hugging Face calls its configuration.
         size: Of both sides of an image: the shorter one is resized to it, and the longer one cut; as is, unless given.
         is_forgiving: Whether bad rows are left out, with a warning that names them.
-        label: The column that holds the class; unless given, label, or the one column whose type is that of classes.
+        label: The column that holds the class; unless given, label, or the one column whose type is that of classes,
+            where neither numbers nor captions are asked for.
         numbers: The columns that hold numbers to condition on, with commas between them.
+        text: The column that holds captions, or True for the one called text; they are not used unless given. An empty
+            one means no text, and a row with none is bad.
     """
 
     name: str
@@ -46,12 +50,13 @@ class HuggingFaceSource(CachedSource):
     is_forgiving: bool = False
     label: str = ""
     numbers: str = ""
+    text: str | bool = False
 
     def identity(self) -> Mapping[str, Any]:
         """The name and the options, and the files of a folder."""
         folder = Path(self.name)
         files = files_of(sorted(path for path in folder.rglob("*") if path.is_file())) if folder.is_dir() else []
-        return {**vars(self), "files": files}
+        return {**vars(self), "text": key_of(self.text), "files": files}
 
     def read(self) -> Iterator[Block | About]:
         """All rows, checked.
@@ -61,12 +66,12 @@ class HuggingFaceSource(CachedSource):
         """
         rows, features, licence = self._open()
         numbers = tuple(name.strip() for name in self.numbers.split(",") if name.strip())
-        for name in filter(None, (self.label, *numbers)):
+        text = key_of(self.text)
+        for name in filter(None, (self.label, *numbers, text)):
             if name not in features:
                 raise ValueError(f"{self.name} has no column {name!r}{did_you_mean(name, features)}")
-        if self.label and numbers:
-            raise ValueError(f"label or numbers must be left out, got {self.label!r} and {self.numbers!r}")
-        label = "" if numbers else self.label or _label(features)
+        check_numbers(numbers, self.label)
+        label = self.label or ("" if numbers or text else _label(features))
         images = [name for name in features if _kind(features[name]) == "image"]
         vector = tuple(
             name
@@ -81,27 +86,31 @@ class HuggingFaceSource(CachedSource):
         declared = tuple(getattr(features.get(label), "names", ()))
         bad: list[str] = []
         classes = Classes(f"{self.name}, column {label!r}", f"condition on them with --numbers {label}, ")
-        conditioned = _conditioned(rows, label, declared, numbers, bad)
+        conditioned = _conditioned(rows, label, declared, numbers, text, bad)
+        known: dict[str, dict[str, int]] = {"class": classes.met, "text": {}}
         if images:
             entries = (Entry(where, _content(row[images[0]]), y) for where, row, y in conditioned)
-            blocks = blocks_of(entries, self.size, classes.met, bad)
+            blocks = blocks_of(entries, self.size, known, bad)
         else:
-            blocks = _vectors(conditioned, vector, classes.met, bad)
-        count, shape = 0, tuple[int, ...]()
+            blocks = _vectors(conditioned, vector, known, bad)
+        count, empty, shape = 0, 0, tuple[int, ...]()
         for block in blocks:
             count, shape = count + len(block.x), block.x.shape[1:]
+            empty += without_text(block.y, known["text"])
             yield block
         left_out = settle(bad, count, "rows", f"{self.name}, {self.split}", self.is_forgiving)
         classes.count = count
         names, relabel = classes.finish(declared) if label else ((), ())
         what = f"images of {shape[-1]} x {shape[1]} pixels" if images else f"samples of {len(vector)} numbers"
         of_classes = f" in {len(names):,} classes" if names else ""
-        unused = [name for name in features if name not in (*images, *vector, label, *numbers)]
+        captions = tuple(known["text"])
+        of_text = told(len(captions), empty) if text else ""
+        unused = [name for name in features if name not in (*images, *vector, label, *numbers, text)]
         not_read = f"; {', '.join(unused)} not used" if unused else ""
         is_folder = Path(self.name).is_dir()
         name = Path(self.name).resolve().name if is_folder else self.name  # a path is no one else's business
         yield About(
-            title=f"{name}, {self.split}: {count:,} {what}{of_classes}{not_read}{of_bad(bad)}",
+            title=f"{name}, {self.split}: {count:,} {what}{of_classes}{of_text}{not_read}{of_bad(bad)}",
             licence=licence or "not stated",
             source=name if is_folder else f"https://huggingface.co/datasets/{name}",
             classes=names,
@@ -109,6 +118,7 @@ class HuggingFaceSource(CachedSource):
             numbers=numbers,
             normalisation=LEVELS if images else None,
             relabel=relabel,
+            captions=captions,
             left_out=left_out,
         )
 
@@ -158,12 +168,17 @@ def _label(features: dict[str, Any]) -> str:
 
 
 def _conditioned(
-    rows: Iterator[dict[str, Any]], label: str, declared: tuple[str, ...], numbers: tuple[str, ...], bad: list[str]
-) -> Iterator[tuple[str, dict[str, Any], str | tuple[float, ...] | None]]:
-    """Each row with its place and its condition."""
+    rows: Iterator[dict[str, Any]],
+    label: str,
+    declared: tuple[str, ...],
+    numbers: tuple[str, ...],
+    text: str,
+    bad: list[str],
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Condition]]]:
+    """Each row with its place and its conditions."""
     for number, row in enumerate(rows, start=1):
         where = f"row {number}"
-        y: str | tuple[float, ...] | None = None
+        y: dict[str, Condition] = {}
         if label:
             value = row[label]
             if declared and isinstance(value, int):
@@ -171,10 +186,17 @@ def _conditioned(
             if not isinstance(value, str | int) or value == "":
                 bad.append(f"{where} needs a class in column {label!r}, a word or a whole number, got {row[label]!r}")
                 continue
-            y = str(value)
-        elif numbers:
-            y = _finite(row, numbers, where, bad)
-            if y is None:
+            y["class"] = str(value)
+        if numbers:
+            found = _finite(row, numbers, where, bad)
+            if found is None:
+                continue
+            y["numbers"] = found
+        if text:
+            try:
+                y["text"] = caption_of(row[text], text)
+            except ValueError as error:
+                bad.append(f"{where} {error}")
                 continue
         yield where, row, y
 
@@ -207,13 +229,16 @@ def _content(image: Any) -> bytes | Path:
 
 
 def _vectors(
-    rows: Iterator[tuple[str, dict[str, Any], Any]], columns: tuple[str, ...], known: dict[str, int], bad: list[str]
+    rows: Iterator[tuple[str, dict[str, Any], dict[str, Condition]]],
+    columns: tuple[str, ...],
+    known: Mapping[str, dict[str, int]],
+    bad: list[str],
 ) -> Iterator[Block]:
     held: list[tuple[tuple[float, ...], Any]] = []
     for where, row, y in rows:
         x = _finite(row, columns, where, bad)
         if x is not None:
-            held.append((x, known.setdefault(y, len(known)) if isinstance(y, str) else y))
+            held.append((x, numbered(y, known)))
         if len(held) == ROWS:
             yield _block(held)
             held = []
@@ -222,4 +247,4 @@ def _vectors(
 
 
 def _block(held: list[tuple[tuple[float, ...], Any]]) -> Block:
-    return Block(np.array([x for x, _ in held]), None if held[0][1] is None else np.array([y for _, y in held]))
+    return Block(np.array([x for x, _ in held]), stacked([y for _, y in held]))

@@ -63,10 +63,10 @@ class IDXSource(CachedSource):
             for begin in range(0, count, many):
                 some = min(many, count - begin)
                 x = np.frombuffer(_read(images, path, some * height * width), np.uint8)
-                y = None
+                y = {}
                 if labels and path_of_labels:
-                    y = np.frombuffer(_read(labels, path_of_labels, some), np.uint8).astype(np.int64)
-                    used |= set(y.tolist())
+                    y = {"class": np.frombuffer(_read(labels, path_of_labels, some), np.uint8).astype(np.int64)}
+                    used |= set(y["class"].tolist())
                 yield Block(x.reshape(some, 1, height, width), y)
             _finish(images, path)
             if labels and path_of_labels:

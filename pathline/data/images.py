@@ -2,7 +2,8 @@
 
     FOLDER/cat/1.png  FOLDER/dog/2.png       a class for each folder, and those inside it
     FOLDER/1.png      FOLDER/2.png           no classes
-    FOLDER/metadata.jsonl                    {"file_name": "1.png", "label": "cat"}, a line for each image
+    FOLDER/metadata.jsonl                    {"file_name": "1.png", "label": "cat", "text": "a cat asleep"}, a line
+                                             for each image
     FOLDER/train/...  FOLDER/test/...        one of these, for each part: the one called train is read
 
 Hidden files (of them `._1.png`, which macOS writes), texts, tables and names in capitals without a suffix (LICENSE) are
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pathline.data.cache import About, Block, CachedSource, state_of
-from pathline.data.classes import EXACT, ROUNDED, refuse_unique
+from pathline.data.captions import caption_of, key_of, told, without_text
+from pathline.data.classes import EXACT, ROUNDED, Condition, check_numbers, refuse_unique
 from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, of_bad, settle
 from pathline.specs import did_you_mean
 
@@ -44,8 +46,11 @@ class ImageFolderSource(CachedSource):
         path: Of the folder.
         size: Of both sides: the shorter one is resized to it, and the longer one cut; as they are, unless given.
         is_forgiving: Whether bad files are left out, with a warning that names them.
-        label: The key in metadata.jsonl that holds the class; unless given, label where there is one.
+        label: The key in metadata.jsonl that holds the class; unless given, label where there is one, and neither
+            numbers nor captions are asked for.
         numbers: The keys in metadata.jsonl that hold numbers to condition on, with commas between them.
+        text: The key in metadata.jsonl that holds the caption, or True for the one called text; captions are not used
+            unless given. An empty one means no text, and an image without that key is bad.
     """
 
     path: str
@@ -53,6 +58,7 @@ class ImageFolderSource(CachedSource):
     is_forgiving: bool = False
     label: str = ""
     numbers: str = ""
+    text: str | bool = False
 
     def identity(self) -> Mapping[str, Any]:
         """The folder, the options, and a hash of the names and states of all files."""
@@ -60,6 +66,7 @@ class ImageFolderSource(CachedSource):
         for name, state in self._files():
             found.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
         options = {"size": self.size, "forgiving": self.is_forgiving, "label": self.label, "numbers": self.numbers}
+        options |= {"text": key_of(self.text)}
         return {"path": str(Path(self.path).resolve()), "files": found.hexdigest(), **options}
 
     def read(self) -> Iterator[Block | About]:
@@ -79,36 +86,40 @@ class ImageFolderSource(CachedSource):
         bad: list[str] = []
         if metadata:
             rows, numbers = self._by_line(metadata, wanted, part, bad)
-        elif self.label or self.numbers:
+        elif self.label or self.numbers or self.text:
             raise ValueError(
-                f"label and numbers name keys of {METADATA}, got {self.label or self.numbers!r} for {self.path}, "
-                f"which has no {METADATA}; there, the folders are the classes"
+                f"label, numbers and text name keys of {METADATA}, got "
+                f"{self.label or self.numbers or key_of(self.text)!r} for {self.path}, which has no {METADATA}; there, "
+                "the folders are the classes"
             )
         else:
             rows, numbers = self._by_folder(wanted, part, bad), ()
-        known: dict[str, int] = {}
-        count, shape = 0, (0, 0, 0)
+        known: dict[str, dict[str, int]] = {"class": {}, "text": {}}
+        count, empty, shape = 0, 0, (0, 0, 0)
         for block in blocks_of(
             (Entry(row.name, Path(self.path) / row.name, row.y) for row in rows), self.size, known, bad
         ):
             count, shape = count + len(block.x), block.x.shape[1:]
+            empty += without_text(block.y, known["text"])
             yield block
         where = f"{self.path}/{part[:-1]}" if part else self.path
         left_out = settle(bad, count, "images", where, self.is_forgiving)
-        classes = in_order(known)
+        classes, captions = in_order(known["class"]), tuple(known["text"])
         what, way_out = ("labels", "leave them out") if metadata else ("folders", "put the images into one folder")
         refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
         name = Path(self.path).resolve().name  # of all the path, this may be told in a model's card
         kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels"
         of_classes = f" in {len(classes):,} classes" if classes else ""
-        captions = "; their captions are not used" if any(row.has_caption for row in rows) else ""
+        unused = "; its captions are not used (--text words conditions on them)"
+        of_text = told(len(captions), empty) if self.text else unused if any(row.has_caption for row in rows) else ""
         yield About(
-            title=f"{name}{part and '/'}{part[:-1]}: {count:,} {kind}{of_classes}{captions}{of_bad(bad)}",
+            title=f"{name}{part and '/'}{part[:-1]}: {count:,} {kind}{of_classes}{of_text}{of_bad(bad)}",
             source=name,
             classes=classes,
             numbers=numbers,
             normalisation=LEVELS,
-            relabel=tuple(map(classes.index, known)),
+            relabel=tuple(map(classes.index, known["class"])),
+            captions=captions,
             left_out=left_out,
         )
 
@@ -130,39 +141,47 @@ class ImageFolderSource(CachedSource):
             folders = sorted(each.name for each in found if each.is_dir() and not _is_hidden(each.name))
         full = set(tops.values())
         bad += [f"{part}{name}/ is a folder without an image" for name in folders if name not in full]
-        return [_Row(name, top) for name, top in tops.items()]
+        return [_Row(name, {"class": top}) for name, top in tops.items()]
 
     def _by_line(
         self, metadata: str, wanted: list[str], part: str, bad: list[str]
     ) -> tuple[list[_Row], tuple[str, ...]]:
-        """Each image that metadata.jsonl names with its class or its numbers, and the names of the numbers."""
+        """Each image that metadata.jsonl names with its conditions, and the names of the numbers."""
         found = list(_lines(Path(self.path), metadata, set(wanted), part, bad))
         keys = {key: None for _, _, row in found for key in row if key not in ("file_name", "text")}
         numbers = tuple(name.strip() for name in self.numbers.split(",") if name.strip())
-        if self.label and numbers:
-            raise ValueError(f"label or numbers must be left out, got {self.label!r} and {self.numbers!r}")
+        check_numbers(numbers, self.label)
         for key in (self.label, *numbers):
             if key and key not in keys and found:
                 raise ValueError(f"no line of {self.path}/{metadata} has the key {key!r}{did_you_mean(key, keys)}")
-        label = self.label or ("label" if "label" in keys and not numbers else "")
+        text = key_of(self.text)
+        if text and found and not any(text in row for _, _, row in found):
+            raise ValueError(
+                f"no line of {self.path}/{metadata} has the key {text!r}, which holds the caption of its image; add "
+                "them, or leave out text"
+            )
+        label = self.label or ("label" if "label" in keys and not (numbers or text) else "")
         rows: list[_Row] = []
         for where, name, row in found:
+            y: dict[str, Condition] = {}
             try:
-                y = _class(row, label) if label else tuple(_number(row, key) for key in numbers) or None
+                y |= {"class": _class(row, label)} if label else {}
+                y |= {"numbers": tuple(_number(row, key) for key in numbers)} if numbers else {}
+                y |= {"text": caption_of(row.get(text), text)} if text else {}
             except (ValueError, OverflowError) as error:
-                bad.append(f"{where} {error}")
+                bad.append(f"{where}: {name} {error}")
             else:
                 rows.append(_Row(name, y, "text" in row))
-        told = {name for _, name, _ in found}
-        bad += [f"{name} is not named in {metadata}" for name in wanted if name not in told]
+        named = {name for _, name, _ in found}
+        bad += [f"{name} is not named in {metadata}" for name in wanted if name not in named]
         return rows, numbers
 
 
 class _Row(NamedTuple):
-    """An image by name, its class or its numbers, and whether it has a caption."""
+    """An image by name, its conditions, and whether it has a caption."""
 
     name: str
-    y: str | tuple[float, ...] | None = None
+    y: Mapping[str, Condition] = {}
     has_caption: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The data that a name stands for: digits, a toy, a file, a folder of images, or a data set of Hugging Face."""
+"""The data that a name stands for: digits, shapes, a toy, a file, a folder of images, or a data set of Hugging Face."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathline.data.distributions import Distribution
 from pathline.data.files import SUFFIXES, FileSource
 from pathline.data.idx import NAME, IDXSource, idx_files
 from pathline.data.images import ImageFolderSource
+from pathline.data.shapes import ShapesSource
 from pathline.data.source import Source
 from pathline.data.toys import ToySource
 from pathline.specs import build, catalogue, did_you_mean
@@ -19,10 +20,13 @@ TAKERS = {
     "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
     "size": "size is for folders of images and those of Hugging Face",
     "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
+    "text": "text is for shapes, folders of images with captions in a metadata.jsonl, and data sets of Hugging Face",
 }
 
 
-def source_of(data: str, label: str = "", numbers: str = "", size: int = 0, skip_bad: bool = False) -> Source:
+def source_of(
+    data: str, label: str = "", numbers: str = "", size: int = 0, skip_bad: bool = False, text: str | bool = False
+) -> Source:
     """Where data of this name comes from.
 
     Args:
@@ -31,6 +35,7 @@ def source_of(data: str, label: str = "", numbers: str = "", size: int = 0, skip
         numbers: The columns or keys that hold numbers to condition on, with commas between them.
         size: The side of images, which are resized to it.
         skip_bad: Whether bad images are left out.
+        text: The column or key that holds captions, or True for the one called text; shapes have captions in any case.
 
     Raises:
         ValueError: If it names neither a data set nor a file of a known kind, or an option is not for that kind.
@@ -38,8 +43,10 @@ def source_of(data: str, label: str = "", numbers: str = "", size: int = 0, skip
     if not data:
         raise ValueError(f"data must be named, such as --data FILE: {KINDS}")
     found = _found(data)
-    given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad}
+    given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad, "text": text}
     options = {name: value for name, value in given.items() if value}
+    if isinstance(found, ShapesSource):
+        options.pop("text", None)
     for name, value in options.items():
         if name not in vars(found):
             raise ValueError(f"{TAKERS[name]}, got {value!r} for {data}; leave it out")

@@ -13,9 +13,9 @@ import io
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pathline.data.cache import Block, cache_folder
+from pathline.data.classes import Condition, numbered, stacked
 from pathline.data.source import BLOCK, Normalisation
 
 LEVELS = Normalisation(127.5, 127.5)  # 0 to 255 into -1 to 1
@@ -147,21 +148,23 @@ class Entry:
     Attributes:
         name: What a message calls it.
         file: Its path, or what the file holds.
-        y: The name of its class, or its numbers.
+        y: Its conditions by their kind: the name of its class, its numbers, its caption.
     """
 
     name: str
     file: Path | bytes
-    y: str | tuple[float, ...] | None = None
+    y: Mapping[str, Condition] = field(default_factory=dict)
 
 
-def blocks_of(entries: Iterable[Entry], size: int, known: dict[str, int], bad: list[str]) -> Iterator[Block]:
+def blocks_of(
+    entries: Iterable[Entry], size: int, known: Mapping[str, dict[str, int]], bad: list[str]
+) -> Iterator[Block]:
     """The pictures in blocks of one shape.
 
     Args:
         entries: The pictures.
         size: Of both sides, if they are to be resized.
-        known: Where classes are numbered, as they come.
+        known: Where classes and captions are numbered, as they come.
         bad: Where pictures that cannot be used go, each with its reason.
 
     Raises:
@@ -172,7 +175,9 @@ def blocks_of(entries: Iterable[Entry], size: int, known: dict[str, int], bad: l
     return _alike(_batches(entries, size, known, bad))
 
 
-def _batches(entries: Iterable[Entry], size: int, known: dict[str, int], bad: list[str]) -> Iterator[Block]:
+def _batches(
+    entries: Iterable[Entry], size: int, known: Mapping[str, dict[str, int]], bad: list[str]
+) -> Iterator[Block]:
     first: tuple[str, tuple[int, ...]] | None = None
     held: list[tuple[NDArray[np.uint8], Any]] = []
     for entry in entries:
@@ -188,7 +193,7 @@ def _batches(entries: Iterable[Entry], size: int, known: dict[str, int], bad: li
                 f"all images must have one size, got {width} x {height} pixels of {first[0]} and {another} x {other} "
                 f"of {entry.name}; bring all to N x N with --size N"
             )
-        held.append((x, known.setdefault(entry.y, len(known)) if isinstance(entry.y, str) else entry.y))
+        held.append((x, numbered(entry.y, known)))
         if 3 * x.size // len(x) * len(held) >= BLOCK:
             yield _block(held)
             held = []
@@ -199,16 +204,16 @@ def _batches(entries: Iterable[Entry], size: int, known: dict[str, int], bad: li
 def _block(held: list[tuple[NDArray[np.uint8], Any]]) -> Block:
     channels = max(len(x) for x, _ in held)
     x = np.stack([np.broadcast_to(x, (channels, *x.shape[1:])) for x, _ in held])
-    return Block(x, None if held[0][1] is None else np.array([y for _, y in held]))
+    return Block(x, stacked([y for _, y in held]))
 
 
 def _alike(blocks: Iterable[Block]) -> Iterator[Block]:
     """All blocks in one channel, or all in three: grey ones wait in a file until a coloured one comes, or the end."""
-    waiting: list[tuple[tuple[int, ...], NDArray[Any] | None]] = []
+    waiting: list[tuple[tuple[int, ...], Mapping[str, NDArray[Any]]]] = []
     is_grey = True
     with tempfile.TemporaryFile(dir=cache_folder()) as file:
 
-        def replayed() -> Iterator[tuple[NDArray[np.uint8], NDArray[Any] | None]]:
+        def replayed() -> Iterator[tuple[NDArray[np.uint8], Mapping[str, NDArray[Any]]]]:
             file.seek(0)
             for shape, y in waiting:
                 yield np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape), y

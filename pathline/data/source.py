@@ -374,7 +374,6 @@ class Samples:
             numbers=self.numbers if "numbers" in kept else (),
             captions=self.captions if "text" in kept else (),
             normalisation_of_numbers=self.normalisation_of_numbers if "numbers" in kept else None,
-            fingerprint=self.digest,
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Tensor | dict[str, Tensor] | None:

@@ -20,13 +20,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pathline.data.arrays import SMALL, refuse_bomb
 from pathline.data.cache import About, Block
-from pathline.data.classes import MOST, Classes, more, number
+from pathline.data.classes import MOST, Classes, check_numbers, more, number
 from pathline.specs import did_you_mean
 
 CHUNK = 1 << 20  # bytes that are read at once: what is made of them stays near a core
@@ -56,14 +57,13 @@ class Columns:
         for name in self.numbers:
             if name not in names:
                 raise ValueError(f"{path} has no column {name!r} for the numbers{did_you_mean(name, names)}")
-            if self.numbers.count(name) > 1:
-                raise ValueError(f"numbers must name different columns, got {name!r} twice")
+        check_numbers(self.numbers, label)
         self.of_label = self.names.index(label) if label else None
         self.of_numbers = [self.names.index(name) for name in self.numbers]
         self.kept = [i for i, name in enumerate(names) if name != label and name not in self.numbers]
         if not self.kept:
-            beside = repr(label) if label else ", ".join(map(repr, self.numbers))
-            what = "the label" if label else "the numbers"
+            beside = ", ".join(map(repr, filter(None, (label, *self.numbers))))
+            what = " and ".join([*["the label"] * bool(label), *["the numbers"] * bool(self.numbers)])
             raise ValueError(f"{path} must have a column of numbers beside {what}, got {beside} alone")
         otherwise = f"condition on them with --numbers {label}, "
         self.classes = Classes(f"{path}, column {label!r}", otherwise)
@@ -72,7 +72,8 @@ class Columns:
     def block(self, cells: NDArray[np.float64], labels: NDArray[np.int32] | None) -> Block:
         """What rows of numbers are, the class aside: its column may hold anything."""
         self.count += len(cells)
-        y = labels if labels is not None else cells[:, self.of_numbers] if self.numbers else None
+        y: dict[str, NDArray[Any]] = {} if labels is None else {"class": labels}
+        y |= {"numbers": cells[:, self.of_numbers]} if self.numbers else {}
         x = cells if len(self.kept) == len(self.names) else cells[:, self.kept]
         return Block(np.ascontiguousarray(x), y)
 
