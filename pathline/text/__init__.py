@@ -1,0 +1,1 @@
+"""Text encoders: captions become vectors, learned with the model or given by one that was trained on text."""
