@@ -26,7 +26,7 @@ def key_of(text: str | bool) -> str:
 
 def told(count: int, empty: int) -> str:
     """What a title says of so many different captions, and so many samples whose caption is empty."""
-    return f" with {count:,} different captions" + (f", {empty:,} of them without any text" if empty else "")
+    return f" with {count:,} different captions" + (f", {empty:,} of the samples with an empty one" if empty else "")
 
 
 def without_text(y: Mapping[str, NDArray[Any]], known: Mapping[str, int]) -> int:
@@ -59,7 +59,7 @@ def unseen_pairs(captions: Sequence[str], share: float, seed: int = 0) -> list[b
 
     Args:
         captions: They may repeat.
-        share: Of all pairs that could be held out one by one, at least one pair.
+        share: Of all pairs; one pair at the least is held out.
         seed: Of the choice.
 
     Raises:

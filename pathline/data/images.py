@@ -2,8 +2,8 @@
 
     FOLDER/cat/1.png  FOLDER/dog/2.png       a class for each folder, and those inside it
     FOLDER/1.png      FOLDER/2.png           no classes
-    FOLDER/metadata.jsonl                    {"file_name": "1.png", "label": "cat", "text": "a cat asleep"}, a line
-                                             for each image
+    FOLDER/metadata.jsonl                    a line for each image:
+                                             {"file_name": "1.png", "label": "cat", "text": "a cat asleep"}
     FOLDER/train/...  FOLDER/test/...        one of these, for each part: the one called train is read
 
 Hidden files (of them `._1.png`, which macOS writes), texts, tables and names in capitals without a suffix (LICENSE) are

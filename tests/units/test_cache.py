@@ -43,7 +43,8 @@ def load(path, label="kind"):
 
 
 def same(one, other):
-    assert torch.equal(one.x[:], other.x[:]) and torch.equal(one.y, other.y)
+    assert torch.equal(one.x[:], other.x[:]) and list(one.conditions) == list(other.conditions)
+    assert all(torch.equal(y, other.conditions[kind]) for kind, y in one.conditions.items())
     assert replace(one, x=None, y=None) == replace(other, x=None, y=None)
 
 
@@ -60,6 +61,37 @@ class Made(CachedSource):
         yield Block(np.zeros((3, 2)))
         self.make()
         yield About("made")
+
+
+ROWS = [("two b", "b"), ("", "a"), ("two b", "b"), ("an a", "a"), ("", "b"), ("an a", "b")]
+
+
+@dataclass(frozen=True)
+class Described(CachedSource):
+    """Six samples in blocks of two, with conditions of these kinds: b is met before a."""
+
+    kinds: tuple[str, ...] = ("class", "numbers", "text")
+    but: str = "an a"
+
+    def identity(self):
+        return {"kinds": self.kinds, "but": self.but}
+
+    def read(self):
+        met = list(dict.fromkeys(text for text, _ in ROWS))
+        for k in (0, 2, 4):
+            y = {
+                "text": np.array([met.index(text) for text, _ in ROWS[k : k + 2]]),
+                "numbers": np.array([[k, -k], [k + 1, -k - 1]], "float64"),
+                "class": np.array(["ba".index(kind) for _, kind in ROWS[k : k + 2]], "int32"),
+            }
+            yield Block(np.array([[k], [k + 1.0]]), {kind: y[kind] for kind in y if kind in self.kinds})
+        yield About(
+            "described",
+            classes=("a", "b") if "class" in self.kinds else (),
+            relabel=(1, 0) if "class" in self.kinds else (),
+            numbers=("up", "down") if "numbers" in self.kinds else (),
+            captions=tuple(self.but if text == "an a" else text for text in met) if "text" in self.kinds else (),
+        )
 
 
 def refuse():
@@ -103,14 +135,14 @@ def test_classes_met_in_another_order_are_other_data(table):
     assert second.y.tolist() == [0, 1, 0] and first.y.tolist() == [1, 0, 1] and first.digest != second.digest
 
 
-@pytest.mark.parametrize("name", ["x.bin", "y.bin", "about.json"])
+@pytest.mark.parametrize("name", ["x.bin", "class.bin", "numbers.bin", "text.bin", "captions.json", "about.json"])
 @pytest.mark.parametrize(
     "change",
     [lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: d[:-1], lambda d: b"", lambda d: d + b"1", None],
     ids=["flipped", "cut", "empty", "longer", "gone"],
 )
-def test_a_damaged_cache_is_made_anew(table, place, name, change):
-    first = load(table)
+def test_a_damaged_cache_is_made_anew(place, name, change):
+    first = Described().load()
     (file,) = place.glob(f"*/{name}")
     if change is None:
         file.unlink()
@@ -118,8 +150,29 @@ def test_a_damaged_cache_is_made_anew(table, place, name, change):
         before = file.stat().st_mtime_ns
         file.write_bytes(change(file.read_bytes()))
         os.utime(file, ns=(before + 1, before + 1))
-    same(load(table), first)
+    same(Described().load(), first)
     assert len(list(place.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "kinds", [("class",), ("numbers",), ("text",), ("class", "text"), ("class", "numbers", "text")]
+)
+def test_conditions_of_all_kinds_are_those_that_were_handed_over(place, monkeypatch, kinds):
+    samples = Described(kinds).load()
+    truth = {"class": [kind for _, kind in ROWS], "numbers": [[k, -k] for k in range(6)]}
+    assert list(samples.conditions) == list(kinds) and samples.x.tolist() == [[k] for k in range(6)]
+    for kind, y in samples.conditions.items():
+        names = {"class": samples.classes, "text": samples.captions}.get(kind)
+        assert (y.tolist() if names is None else [names[k] for k in y]) == truth.get(kind, [text for text, _ in ROWS])
+    assert samples.classes in ((), ("a", "b")) and samples.captions in ((), ("two b", "", "an a"))
+    assert samples.digest == replace(samples, fingerprint="").digest
+    monkeypatch.setattr(Described, "read", lambda self: refuse())
+    same(Described(kinds).load(), samples)
+
+
+def test_another_caption_is_another_digest(place):
+    first = Described().load()
+    assert Described(but="an A").load().digest != first.digest != Described(("class", "text")).load().digest
 
 
 def test_facts_that_were_changed_are_not_used(table, place):

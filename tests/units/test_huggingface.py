@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import pathline as pl
@@ -111,12 +112,43 @@ def test_bad_rows_are_all_named_or_left_out(datasets, write):
 def test_a_column_that_is_missing_or_one_of_several_is_named(datasets, write):
     name = write(a=[1.0, 2.0], kind=["u", "v"])
     assert "has no column 'knd'; did you mean 'kind'?" in refused(name, "knd")
-    assert "label or numbers must be left out" in refused(name, "kind", "a")
+    assert "must have one column of images, or columns of numbers" in refused(name, "kind", "a")
+    assert "numbers must name other columns than label, got 'a' for both" in refused(name, "a", "a")
+    assert "numbers must name different columns, got 'a' twice" in refused(name, "", "a, a")
+    assert "has no column 'text'" in refused(name, text=True)
+    assert "row 1 needs a caption in 'a', words or \"\" for none, got 1.0" in refused(name, text="a")
     assert "must have one column of images, or columns of numbers, got kind (word)" in refused(write(kind=["u", "v"]))
     kinds = datasets.ClassLabel(names=["p", "q"])
     assert "label must name one of the columns of classes: c, d" in refused(
         write(a=[1.0], c=([0], kinds), d=([1], kinds))
     )
+
+
+@pytest.mark.parametrize("is_image", [True, False])
+def test_a_row_may_have_a_class_numbers_and_a_caption(datasets, write, is_image):
+    kinds = datasets.ClassLabel(names=["wolf", "ant", "bee"])
+    labels, ages, words = [2, 0, 2, 0, 0, 2], [1.5, 2, 3, 4, 5, 6], ["a bee", "", "a bee ", "one wolf", "", "many bees"]
+    x = {"image": [file_of(each) for each in X]} if is_image else {"a": [float(each.sum()) for each in X]}
+    name = write(**x, label=(labels, kinds), age=ages, text=words)
+    samples = source_of(name, "label", "age", text=True).load()
+    assert np.array_equal(samples.x[:], X[:, None] if is_image else X.sum((1, 2))[:, None])
+    assert list(samples.y) == ["class", "numbers", "text"]
+    assert [samples.classes[k] for k in samples.y["class"]] == [kinds.names[k] for k in labels]
+    assert samples.y["numbers"].tolist() == [[age] for age in ages] and samples.numbers == ("age",)
+    assert [samples.captions[k] for k in samples.y["text"]] == [each.strip() for each in words]
+    assert "in 2 classes with 4 different captions, 2 of the samples with an empty one" in samples.title
+    alone = source_of(name, text="text").load()  # a class that nobody asked for is left alone
+    assert torch.equal(alone.y, samples.y["text"]) and alone.classes == () and "label" in alone.title
+    assert list(source_of(name).load().conditions) == ["class"]
+
+
+def test_a_row_without_a_caption_is_bad(write):
+    name = write(image=[file_of(x) for x in X[:3]], text=["one", None, ""])
+    assert "1 of 3 rows" in (said := refused(name, text=True)) and "row 2 needs a caption in 'text'" in said
+    with pytest.warns(UserWarning, match="row 2"):
+        samples = source_of(name, skip_bad=True, text=True).load()
+    assert samples.captions == ("one", "") and samples.y.tolist() == [0, 1]
+    assert "text not used" in source_of(name).load().title
 
 
 def test_labels_all_different_and_numbers_too_large_are_refused(datasets, write):

@@ -315,7 +315,7 @@ def described(folder: Path, lines, metadata: str = "metadata.jsonl", mark: str =
 def test_metadata_gives_classes_or_numbers(tmp_path):
     described(tmp_path, [*LINES, "", " "], mark="\ufeff")
     assert shown(read(tmp_path)) == {"b": [1, 3], "a": [2]}
-    assert "captions are not used" in read(tmp_path).title
+    assert "captions are not used (--text words conditions on them)" in read(tmp_path).title
     samples = read(tmp_path, numbers="age")
     assert samples.y.tolist() == [[1], [2.5], [3]] and samples.numbers == ("age",) and samples.classes == ()
     described(tmp_path, [{"file_name": line["file_name"], "text": line["text"]} for line in LINES])
@@ -347,7 +347,7 @@ def test_metadata_of_parts_names_those_of_train(tmp_path):
         ({"file_name": "4.png", "label": "a"}, "line 2 names '4.png', which is not there"),
         ({"file_name": "2.png\0", "label": "a"}, "which is not there"),
         ({"file_name": "x/1.png", "label": "a"}, "line 2 names 'x/1.png', as one before it"),
-        ({"file_name": "2.png"}, "line 2 needs a class in 'label', a word or a whole number, got None"),
+        ({"file_name": "2.png"}, "line 2: 2.png needs a class in 'label', a word or a whole number, got None"),
         ({"file_name": "2.png", "label": 1.5}, "got 1.5"),
         ({"file_name": "2.png", "label": ["a"]}, "got ['a']"),
         ("", "2.png is not named in metadata.jsonl"),
@@ -365,11 +365,100 @@ def test_metadata_that_is_wrong_is_told_by_its_line(tmp_path, line, said):
 def test_numbers_that_are_none_are_told_by_their_line(tmp_path):
     described(tmp_path, [LINES[0], LINES[1] | {"age": "old"}, LINES[2] | {"age": 10**400}])
     told = refused(tmp_path, numbers="age")
-    assert "line 2 needs a finite number in 'age', got 'old'" in told and "line 3 " in told
+    assert "line 2: 2.png needs a finite number in 'age', got 'old'" in told and "line 3: 3.png " in told
     assert "no line of" in refused(tmp_path, numbers="agee") and "did you mean 'age'" in refused(
         tmp_path, numbers="agee"
     )
-    assert "must be left out" in refused(tmp_path, numbers="age", label="label")
+    assert "numbers must name other columns than label, got 'age'" in refused(tmp_path, numbers="age", label="age")
+
+
+def captions_of(samples: pl.Samples) -> list[str]:
+    return [samples.captions[k] for k in samples.conditions["text"]]
+
+
+@pytest.mark.fast
+def test_metadata_gives_captions_and_each_image_has_its_own(tmp_path):
+    words = ['a "b"', " two\nlines ", "  ", 'a "b"', "", "été, 🎈", "x" * 10_000]
+    for level in range(7):
+        put(tmp_path, f"{level}.png", flat(level))
+    lines = [json.dumps({"file_name": f"{level}.png", "text": text}) for level, text in enumerate(words)]
+    put(tmp_path, "metadata.jsonl", "\n".join(reversed(lines)))  # files are not in the order of the lines' names
+    for _ in range(2):  # the second time, from the cache
+        samples = read(tmp_path, text=True)
+        level = samples.x[:, 0, 0, 0].long().tolist()
+        assert captions_of(samples) == [words[k].strip() for k in level] and sorted(level) == list(range(7))
+        assert len(samples.captions) == len(set(samples.captions)) == 5 and samples.y.dtype == torch.long
+        assert "with 5 different captions, 2 of the samples with an empty one" in samples.title
+    assert read(tmp_path).y is None and read(tmp_path, text="text").digest == samples.digest != read(tmp_path).digest
+
+
+@pytest.mark.fast
+def test_metadata_gives_all_kinds_of_condition_at_once(tmp_path):
+    described(tmp_path, LINES)
+    asked = {"class": {"label": "label"}, "numbers": {"numbers": "age"}, "text": {"text": True}}
+    for kinds in (("class", "numbers"), ("class", "text"), ("numbers", "text"), ("class", "numbers", "text")):
+        samples = read(tmp_path, **{name: value for kind in kinds for name, value in asked[kind].items()})
+        level = samples.x[:, 0, 0, 0].long().tolist()
+        names = {"class": samples.classes, "text": samples.captions}
+        truth = {"class": ["b", "a", "b"], "numbers": [[1], [2.5], [3]], "text": ["one", "two", "three"]}
+        assert list(samples.y) == list(kinds)
+        for kind, y in samples.y.items():
+            found = [names[kind][k] for k in y] if kind in names else y.tolist()
+            assert found == [truth[kind][k - 1] for k in level], kind
+    assert list(read(tmp_path, text=True).conditions) == ["text"]  # a label that nobody asked for is left alone
+    assert list(read(tmp_path, numbers="age").conditions) == ["numbers"]
+
+
+@pytest.mark.fast
+def test_images_without_captions_are_all_named_or_left_out(tmp_path):
+    bad = [{}, {"text": None}, {"text": 3}, {"text": "\ud800"}, {"text": "x" * 10_001}, {"text": ["a"]}]
+    for level in range(8):
+        put(tmp_path, f"{level}.png", flat(level))
+    rows = [{"text": "good"}, *bad]
+    put(tmp_path, "metadata.jsonl", "\n".join(json.dumps({"file_name": f"{k}.png", **r}) for k, r in enumerate(rows)))
+    first, *told = refused(tmp_path, text=True).splitlines()
+    assert first.startswith("7 of 8 images") and "--skip-bad" in first
+    said = ['or "" for none, got None'] * 2 + [
+        "got 3",
+        "surrogates",
+        "10,000 letters in 'text', got 10,001",
+        "got ['a']",
+    ]
+    for k, (line, reason) in enumerate(zip(told[:6], said, strict=True), start=2):
+        assert f"metadata.jsonl, line {k}: {k - 1}.png needs a caption" in line and reason in line
+    assert "7.png is not named in metadata.jsonl" in told[6] and len(told) == 7
+    with pytest.warns(UserWarning, match="7 of 8 images cannot be used, and are left out"):
+        samples = read(tmp_path, text=True, is_forgiving=True)
+    assert captions_of(samples) == ["good"] and shown(samples) == {"": [0]}
+
+
+@pytest.mark.fast
+def test_a_picture_that_is_bad_leaves_no_caption(tmp_path):
+    described(tmp_path, LINES)
+    put(tmp_path, "2.png", b"hello")
+    with pytest.warns(UserWarning, match=r"2\.png is no image"):
+        samples = read(tmp_path, text=True, is_forgiving=True)
+    assert samples.captions == ("one", "three") and samples.y.tolist() == [0, 1]
+
+
+@pytest.mark.fast
+def test_captions_that_are_nowhere_are_missed(tmp_path):
+    described(tmp_path, [{"file_name": line["file_name"], "label": line["label"]} for line in LINES])
+    told = refused(tmp_path, text=True)
+    assert "no line of" in told and "has the key 'text', which holds the caption of its image; add them, or" in told
+
+
+@pytest.mark.fast
+def test_data_without_captions_says_who_has_some(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    for data in ("digits", "moons", str(tmp_path / "x.npy")):
+        with pytest.raises(
+            ValueError, match=r"text is for .*captions in a metadata\.jsonl.* got True for .*; leave it"
+        ):
+            source_of(data, text=True)
+    described(tmp_path / "a", LINES)
+    assert captions_of(source_of(str(tmp_path / "a"), text=True).load()) == ["one", "two", "three"]
+    assert captions_of(source_of("shapes:9", text=True).load()) == captions_of(source_of("shapes:9").load())
 
 
 @pytest.mark.fast
@@ -386,7 +475,9 @@ def test_a_folder_that_cannot_be_trained_on_says_so_at_once(tmp_path):
     assert shown(samples) == {"a": [2], "b": [1]} and samples.shape == (1, 8, 8)
     put(tmp_path, "3.png", flat(3))
     assert "3.png lies beside the folders of classes" in refused(tmp_path, size=8)
-    assert "label and numbers name keys of metadata.jsonl" in refused(tmp_path, label="kind")
+    for asked in ({"label": "kind"}, {"numbers": "age"}, {"text": True}):
+        told = refused(tmp_path, **asked)
+        assert "label, numbers and text name keys of metadata.jsonl, got " in told and "which has no metadata" in told
     assert "size must be up to" in refused(tmp_path, size=-1) and "size must be up to" in refused(tmp_path, size=10**6)
 
 

@@ -1,11 +1,15 @@
 """Data sets: their units, their split, and what the two that are built in hold."""
 
+import hashlib
+import itertools
+import json
+
 import pytest
 import torch
 
 import pathline as pl
 from pathline.data.digits import DigitsSource
-from pathline.data.source import BLOCK, SPLIT_STREAM
+from pathline.data.source import BLOCK, KINDS, SPLIT_STREAM, tree_of
 from pathline.noise import Noise
 
 pytestmark = pytest.mark.fast
@@ -171,3 +175,178 @@ def test_some_of_the_samples_are_of_all_classes_though_these_come_one_after_anot
 def test_rows_are_changed_by_one_thing_after_another():
     rows = pl.Rows(torch.arange(6.0)[:, None], torch.tensor([4, 1]), lambda x: x + 1).then(lambda x: 10 * x)
     assert torch.equal(rows[:], torch.tensor([[50.0], [20.0]])) and torch.equal(rows.take(slice(1, 2))[:], rows[1:])
+
+
+# ---- several conditions at once
+
+TREES = [kinds for count in range(4) for kinds in itertools.combinations(KINDS, count)]
+
+
+def described(kinds=KINDS, count=200, **more):
+    """Sample i is of class i mod 4, has the numbers (i, -i) and the caption i mod 7."""
+    i = torch.arange(count)
+    of = {"class": i % 4, "numbers": torch.stack((i, -i), 1).double(), "text": i % 7}
+    names = {"classes": tuple("abcd"), "numbers": ("up", "down"), "captions": tuple(f"text {k}" for k in range(7))}
+    named = {name: each for kind, (name, each) in zip(KINDS, names.items(), strict=True) if kind in kinds}
+    y = tree_of({kind: of[kind] for kind in reversed(KINDS) if kind in kinds})
+    given = {"classes": (), "normalisation": None, "title": "", "licence": "", "source": ""} | named | more
+    return pl.Samples(i[:, None].double(), y, **given)
+
+
+def agrees(x, y, kinds=KINDS):
+    """Whether each sample has its own conditions."""
+    truth = described(kinds).take(x[:, 0].long()).conditions
+    found = described(kinds, len(x)).conditions if y is None else dict(y) if isinstance(y, dict) else {kinds[0]: y}
+    return list(found) == list(kinds) and all(torch.equal(found[kind], truth[kind]) for kind in kinds)
+
+
+@pytest.mark.parametrize("kinds", TREES)
+def test_none_is_nothing_one_is_bare_and_more_are_by_kind(kinds):
+    given = {kind: torch.tensor([k]) for k, kind in enumerate(kinds)}
+    found = tree_of(dict(reversed(given.items())))
+    assert found == (None if not kinds else given[kinds[0]] if len(kinds) == 1 else given)
+    assert not isinstance(found, dict) or list(found) == list(kinds)
+    samples = described(kinds)
+    assert list(samples.conditions) == list(kinds) and agrees(samples.x, samples.y, kinds)
+    assert samples.units_of_numbers == (
+        pl.Normalisation.of(samples.conditions["numbers"]) if "numbers" in kinds else None
+    )
+
+
+@pytest.mark.parametrize("kinds", TREES)
+def test_samples_keep_their_own_conditions_wherever_they_go(kinds):
+    samples, index = described(kinds), torch.tensor([7, 3, 190, 3])
+    for part in (samples.take(index), samples.take(index.int()), samples.take(slice(20, 90)), *samples.split(0.3)):
+        assert agrees(part.x, part.y, kinds)
+        assert (part.classes, part.captions, part.numbers) == (samples.classes, samples.captions, samples.numbers)
+    assert agrees(*samples.some(50), kinds) and agrees(*samples.some(500), kinds)
+
+
+@pytest.mark.parametrize("kept", TREES)
+@pytest.mark.parametrize("kinds", TREES)
+def test_kinds_that_are_not_kept_are_as_if_they_had_not_been(kinds, kept):
+    whole, truth = described(kinds).keeping(kept), described([kind for kind in kinds if kind in kept])
+    assert list(whole.conditions) == list(truth.conditions) and whole.digest == truth.digest
+    assert agrees(whole.x, whole.y, list(truth.conditions))
+    assert (whole.classes, whole.captions, whole.numbers) == (truth.classes, truth.captions, truth.numbers)
+
+
+def test_units_of_numbers_that_are_not_kept_are_gone():
+    training = described().split(0.2)[0]
+    assert training.keeping(("class", "numbers")).units_of_numbers == training.units_of_numbers is not None
+    assert training.keeping(("class", "text")).normalisation_of_numbers is None
+
+
+def test_a_kind_that_is_unknown_is_refused():
+    for ask in (lambda: described().keeping(["clas"]), lambda: tree_of({"clas": 1})):
+        with pytest.raises(ValueError, match="must be one of class, numbers, text, got 'clas'"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("y", "names", "said"),
+    [
+        ({"class": 0}, {"classes": "ab"}, "of the kinds that are named .*, class, got class"),
+        ({"text": 0, "class": 0}, {"classes": "ab", "captions": "c"}, "class, text, got text, class"),
+        ({"class": 0, "text": 0}, {"classes": "ab"}, "class, got class, text"),
+        ({}, {}, "none, got none"),
+        (torch.zeros(3), {"classes": "ab", "numbers": "c"}, "y must hold class and numbers by their kind"),
+    ],
+)
+def test_conditions_that_are_not_those_named_are_refused(y, names, said):
+    y = {kind: torch.zeros(3) for kind in y} if isinstance(y, dict) else y
+    names = {"classes": (), **{name: tuple(each) for name, each in names.items()}}
+    with pytest.raises(ValueError, match=said):
+        pl.Samples(torch.zeros(3, 1), y, normalisation=None, title="", licence="", source="", **names)
+
+
+def hashed(samples, *more):
+    return hashlib.sha256(b"".join([samples.x.numpy().tobytes(), *more])).hexdigest()
+
+
+def test_a_digest_is_that_of_the_bytes_and_of_all_captions():
+    """As it was before there were captions, as runs keep it."""
+    for kind in ("class", "numbers"):
+        one = described((kind,))
+        assert one.digest == hashed(one, one.y.numpy().tobytes())
+    assert described(()).digest == hashed(described(()))
+    text = described(("text",))
+    assert text.digest == hashed(text, text.y.numpy().tobytes(), json.dumps(text.captions).encode())
+    digests = [described(kinds).digest for kinds in TREES] + [described(captions=tuple("abcdefg")).digest]
+    assert len(set(digests)) == len(digests)
+
+
+# ---- samples that are never trained on
+
+
+def unseen(count=200):
+    """Class 1 loses all but two of its samples, and class 3 none."""
+    i = torch.arange(count)
+    return (i % 4 == 1) & (i > 8) | (i % 11 == 0) & (i % 4 != 3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("kinds", [("class",), ("text",), KINDS])
+def test_the_unseen_are_all_held_out_beside_the_share_of_the_others(kinds, share):
+    mask, whole = unseen(), described(kinds, unseen=unseen())
+    training, held = whole.split(share)
+    assert torch.equal(torch.cat((training.x, held.x)).sort(0).values, whole.x)
+    for part in (training, held):
+        assert agrees(part.x, part.y, kinds) and torch.equal(part.unseen, mask[part.x[:, 0].long()])
+    assert not training.unseen.any() and int(held.unseen.sum()) == int(mask.sum())
+    others = held.x[~held.unseen][:, 0].long()
+    quota = [round(share * int(((torch.arange(200) % 4 == k) & ~mask).sum())) for k in range(4)]
+    if "class" in kinds:
+        assert torch.bincount(others % 4, minlength=4).tolist() == quota
+    else:
+        assert len(others) == round(share * int((~mask).sum()))
+
+
+def test_a_split_where_none_is_unseen_is_that_without():
+    for kinds in (("class",), ("text",)):
+        one, other = described(kinds).split(0.2), described(kinds, unseen=torch.zeros(200, dtype=torch.bool)).split(0.2)
+        assert all(torch.equal(a.x, b.x) for a, b in zip(one, other, strict=True))
+
+
+def test_unseen_samples_that_leave_none_to_train_on_are_refused():
+    with pytest.raises(ValueError, match=r"got 0\.1 of 200 samples, of which 200 are never trained on"):
+        described(unseen=torch.ones(200, dtype=torch.bool)).split(0.1)
+    for mask in (torch.zeros(199, dtype=torch.bool), torch.zeros(200)):
+        with pytest.raises(ValueError, match=r"unseen must be booleans of shape \(200,\), got"):
+            described(unseen=mask)
+
+
+# ---- rows that are made as they are asked for
+
+
+class Squares:
+    """Row i is (i, i squared), made anew each time."""
+
+    shape, ndim = (1000, 2), 2
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, index):
+        i = torch.arange(1000)[index].double()
+        return torch.stack((i, i.square()), 1)
+
+
+def test_rows_may_be_made_as_they_are_asked_for():
+    truth = Squares()[:]
+    rows = pl.Rows(Squares())
+    assert rows.shape == truth.shape and torch.equal(rows[:], truth)
+    i = torch.arange(1000)
+    made = pl.Samples(rows, i % 7, (), None, "", "", "", captions=tuple("abcdefg"), unseen=i % 7 == 3)
+    kept = pl.Samples(truth, i % 7, (), None, "", "", "", captions=tuple("abcdefg"), unseen=i % 7 == 3)
+    assert made.digest == kept.digest and made.units == kept.units
+    for one, other in zip(made.split(0.3), kept.split(0.3), strict=True):
+        assert torch.equal(one.x[:], other.x) and torch.equal(one.y, other.y) and one.units == other.units
+    assert torch.equal(made.some(30)[0], kept.some(30)[0])
+
+
+def test_rows_of_a_table_may_be_chosen_often():
+    table, y = torch.randn(5, 3), torch.tensor([4, 4, 0, 1, 4, 2, 0])
+    rows = pl.Rows(table, y)
+    assert rows.shape == (7, 3) and torch.equal(rows[:], table[y])
+    assert torch.equal(rows.take(torch.tensor([6, 0, 0]))[:], table[[0, 4, 4]])

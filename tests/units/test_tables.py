@@ -38,7 +38,10 @@ def random_table(rng):
     if odd and data and rng.random() < 0.1:
         data = data.replace(rng.choice(data).to_bytes(), rng.randrange(256).to_bytes(), 1)
     label = "" if of_label is None else names[of_label] if is_headed else str(of_label + 1)
-    return data, label, "" if label or width < 2 or rng.random() < 0.7 else names[0] if is_headed else "1"
+    if width < 2 or rng.random() < 0.7:
+        return data, label, ""
+    of_numbers = 1 if of_label == 0 else 0
+    return data, label, names[of_numbers] if is_headed else str(of_numbers + 1)
 
 
 def told(path, label, numbers):
@@ -48,9 +51,10 @@ def told(path, label, numbers):
     except ValueError as error:
         return str(error)
     x = np.concatenate([block.x for block in blocks]).tolist()
-    y = [] if blocks[0].y is None else np.concatenate([block.y for block in blocks]).tolist()
-    y = [about.classes[about.relabel[k]] for k in y] if label else y
-    return about.title, about.columns, about.numbers, about.classes, repr(x), repr(y)
+    y = {kind: np.concatenate([block.y[kind] for block in blocks]).tolist() for kind in blocks[0].y}
+    assert list(y) == ["class"] * bool(label) + ["numbers"] * bool(numbers)
+    names = [about.classes[about.relabel[k]] for k in y.get("class", [])]
+    return about.title, about.columns, about.numbers, about.classes, repr(x), names, repr(y.get("numbers"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -162,8 +166,6 @@ def test_columns_that_are_no_numbers_are_refused(tmp_path, numbers, said):
     path.write_text("x,age,kind\n1,2,a\n3,4,b\n")
     with pytest.raises(ValueError, match=said):
         pl.FileSource(str(path), numbers=numbers).load()
-    with pytest.raises(ValueError, match="either label or numbers"):
-        pl.FileSource(str(path), "kind", numbers).load()
 
 
 # ---- Parquet
@@ -176,6 +178,47 @@ def parquet(path, **columns):
 
     parquet.write_table(pyarrow.table(columns), path, row_group_size=3)
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ("kind", "other columns than label, got 'kind' for both; leave out one of them"),
+        ("age,kind", "other columns than label, got 'kind' for both"),
+        ("age,age", "different columns, got 'age' twice"),
+        ("x,age", "beside the label and the numbers, got 'kind', 'x', 'age' alone"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_numbers_beside_a_label_are_other_columns(tmp_path, numbers, said, suffix):
+    path = tmp_path / f"my.{suffix}"
+    if suffix == "csv":
+        path.write_text("x,age,kind\n1,2,a\n3,4,b\n")
+    else:
+        parquet(path, x=[1, 3], age=[2, 4], kind=["a", "b"])
+    with pytest.raises(ValueError, match=said):
+        pl.FileSource(str(path), "kind", numbers).load()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_may_have_a_class_and_numbers(tmp_path, suffix):
+    x, age, dose = np.random.default_rng(0).normal(size=(3, 40))
+    kind = ["b", "a", "b", "c"] * 10
+    path = tmp_path / f"my.{suffix}"
+    if suffix == "csv":
+        rows = zip(age.tolist(), kind, x.tolist(), dose.tolist(), strict=True)
+        path.write_text("\n".join(["age,kind,x,dose", *(",".join(map(str, row)) for row in rows)]))
+    else:
+        parquet(path, age=age, kind=kind, x=x, dose=dose)
+    samples = pl.FileSource(str(path), "kind", "dose,age").load()
+    assert list(samples.y) == ["class", "numbers"] and samples.columns == ("x",) and samples.numbers == ("dose", "age")
+    assert np.array_equal(samples.x[:, 0], x) and np.array_equal(samples.y["numbers"], np.stack((dose, age), 1))
+    assert [samples.classes[k] for k in samples.y["class"]] == kind
+    for part in samples.split(0.3):
+        rows = np.searchsorted(np.sort(x), part.x[:, 0])
+        for row, k, numbers in zip(np.argsort(x)[rows], *part.y.values(), strict=True):
+            assert (samples.classes[k], numbers.tolist()) == (kind[row], [dose[row], age[row]])
+    assert np.array_equal(samples.y["class"], pl.FileSource(str(path), "kind").load().y)
 
 
 def test_a_table_in_parquet_is_its_numbers_and_classes(tmp_path):
