@@ -74,9 +74,7 @@ class FunctionEncoder(Encoder):
         for rows, made in self._batches(texts):
             check_lengths([texts[row] for row in rows], _counts(made), self.form.length, "tokens", self.name)
             if made.tokens.shape[-1] != self.form.features or made.pooled.shape[-1] != self.form.pooled:
-                raise ValueError(
-                    f"{self.name} made vectors of other sizes than before: {_shapes(*made)}, not {self.form}"
-                )
+                raise ValueError(f"{self.name} made vectors of other sizes than of one letter, {_shapes(*made)}")
             tokens = made.tokens.masked_fill(~made.mask[..., None], 0)[:, : self.form.length]
             text.tokens[rows, : tokens.shape[1]] = tokens
             text.mask[rows, : tokens.shape[1]] = made.mask[:, : self.form.length]

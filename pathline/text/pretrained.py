@@ -97,9 +97,7 @@ class Pretrained:
         with self._reading("config.json"):
             config = self._transformers.AutoConfig.from_pretrained(self._settled, trust_remote_code=False)
         if config.model_type not in self.types:
-            raise ValueError(
-                f"{self.title} must be a model of type {self.types[0]}, got one of type {config.model_type}"
-            )
+            raise ValueError(f"{self.title} must be a model of type {self.types[0]}, got type {config.model_type}")
         return getattr(config, "text_config", config)
 
     @property

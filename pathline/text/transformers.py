@@ -207,7 +207,7 @@ class ClipEncoder(PretrainedEncoder):
 
 @dataclass(frozen=True)
 class T5Encoder(PretrainedEncoder):
-    """The encoder of a T5, such as `t5:google/t5-v1_1-base`.
+    """The encoder of a T5, such as `t5:google-t5/t5-base`.
 
     The vector for the whole is the mean of those of the tokens.
 
