@@ -138,8 +138,15 @@ def test_classes_met_in_another_order_are_other_data(table):
 @pytest.mark.parametrize("name", ["x.bin", "class.bin", "numbers.bin", "text.bin", "captions.json", "about.json"])
 @pytest.mark.parametrize(
     "change",
-    [lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: d[:-1], lambda d: b"", lambda d: d + b"1", None],
-    ids=["flipped", "cut", "empty", "longer", "gone"],
+    [
+        lambda d: d[:-1] + bytes([d[-1] ^ 1]),
+        lambda d: d[:3] + bytes([d[3] ^ 1]) + d[4:],  # another letter of a caption
+        lambda d: d[:-1],
+        lambda d: b"",
+        lambda d: d + b"1",
+        None,
+    ],
+    ids=["flipped", "flipped inside", "cut", "empty", "longer", "gone"],
 )
 def test_a_damaged_cache_is_made_anew(place, name, change):
     first = Described().load()

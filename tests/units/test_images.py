@@ -377,7 +377,8 @@ def captions_of(samples: pl.Samples) -> list[str]:
 
 
 @pytest.mark.fast
-def test_metadata_gives_captions_and_each_image_has_its_own(tmp_path):
+def test_metadata_gives_captions_and_each_image_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathline.data.pictures.BLOCK", 100)  # blocks of two
     words = ['a "b"', " two\nlines ", "  ", 'a "b"', "", "été, 🎈", "x" * 10_000]
     for level in range(7):
         put(tmp_path, f"{level}.png", flat(level))
