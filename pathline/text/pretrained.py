@@ -95,7 +95,9 @@ class Pretrained:
     def config(self) -> Any:
         """The configuration of the text model."""
         with self._reading("config.json"):
-            config = self._transformers.AutoConfig.from_pretrained(self._settled, trust_remote_code=False)
+            config = self._transformers.AutoConfig.from_pretrained(
+                self._settled, local_files_only=True, trust_remote_code=False
+            )
         if config.model_type not in self.types:
             raise ValueError(f"{self.title} must be a model of type {self.types[0]}, got type {config.model_type}")
         return getattr(config, "text_config", config)

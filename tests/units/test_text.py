@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
@@ -194,7 +195,7 @@ def test_a_function_of_tokens_is_called_in_batches_and_padded_with_zeros():
     assert sum(calls) == 250 and max(calls) == 64
     for row, caption in enumerate(many):
         assert bytes(text.tokens[row, text.mask[row], 0].byte().tolist()).decode() == caption
-    assert torch.equal(text.tokens[..., 0] > 0, text.mask)
+    assert torch.equal(text.tokens[..., 0] > 0, text.mask) and not text.tokens[~text.mask].any()
     for action in (encoder.encode, encoder.check, FunctionEncoder(letters, "letters", 32).fitted):
         assert "has 33 tokens, and letters takes 32 at most" in refused(action, ["a" * 33])
 
@@ -378,6 +379,21 @@ def test_loading_is_quiet_and_leaves_the_callers_settings_alone(tiny, capfd):
     transformers.utils.logging.set_verbosity_warning()
     transformers.utils.logging.disable_progress_bar()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["clip", "t5", "minilm"])
+def test_a_folder_is_read_without_the_network(tiny, name, monkeypatch):
+    import huggingface_hub
+
+    def asked(*arguments, **_):
+        raise AssertionError(arguments)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(socket.socket, "connect", asked)
+    encoder = MinilmEncoder(16) if name == "minilm" else encoder_of(tiny, name, 16)
+    assert encoder.encode(CAPTIONS[1:]).mask.any() and encoder.digest
 
 
 def edited(path: Path, old: str, new: str) -> None:
