@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pathline.data.captions import unseen_pairs
 from pathline.data.named import source_of
-from pathline.data.source import Normalisation, Samples
+from pathline.data.source import KINDS, Normalisation, Samples
 from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
+from pathline.networks.text import TextForm
 from pathline.networks.unet import UNet
 from pathline.noise import Noise
 from pathline.paths.bridge import BridgePath
@@ -25,8 +27,9 @@ from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import VELOCITY, EDMPrediction, Prediction
 from pathline.paths.schedules import Schedule
 from pathline.specs import build, did_you_mean
+from pathline.text.encoder import Encoder
 from pathline.training.augment import Augmentation
-from pathline.training.loss import MatchingLoss
+from pathline.training.loss import ALL, MatchingLoss
 from pathline.training.precision import device_of, precision_of
 from pathline.training.times import Times
 from pathline.training.weights import Weight
@@ -49,14 +52,20 @@ class Config:
     """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
 
     data: str = "digits"
-    """Digits, a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a table (.csv, .csv.gz or
-    .parquet), an array (.npy or .npz), a folder of images, an IDX file such as those of MNIST; or hf:NAME, for a data
-    set of Hugging Face."""
+    """Digits, shapes (with captions), a toy (symmetric, random, checkerboard, rings, moons, spiral, pinwheel); a table
+    (.csv, .csv.gz or .parquet), an array (.npy or .npz), a folder of images, an IDX file such as those of MNIST; or
+    hf:NAME, for a data set of Hugging Face."""
     label: str = ""
     """The column of a table that holds the class, by its name, or by its number if a .csv has no header; or the key
     of a metadata.jsonl."""
     numbers: str = ""
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
+    text: str = "none"
+    """What captions are read by: none, they are not used; words, whose vectors are learned with the model; minilm,
+    clip:NAME or t5:NAME, whose vectors are given (the extra of that name: text). Captions are those of shapes, or in
+    the key text of a metadata.jsonl."""
+    pairs: float = 0.0
+    """The share of captions `X with Y` that are held out as whole pairs, X and Y being seen with others."""
     size: int = 0
     """The sides of images, which are resized and cut to it; 0 for as they are."""
     skip_bad: bool = False
@@ -81,7 +90,7 @@ class Config:
     weight: str = "unit"
     """How much an error counts: unit; balanced, for targets that grow without bound; or error-as:KIND."""
     is_conditional: bool = True
-    """Whether the classes or numbers that come with the data are used, if there are any."""
+    """Whether the classes, numbers and captions that come with the data are used, if there are any."""
     network: str = "unet"
     """The network: mlp for vectors, unet for images."""
     width: int = 32
@@ -105,7 +114,9 @@ class Config:
     ema: float = 0.995
     """The decay of the averaged weights, which are the ones that are sampled."""
     drop: float = 0.1
-    """The share of labels dropped in training, so that guidance can be used."""
+    """The share of samples that lose all their conditions in training, so that guidance can be used."""
+    drop_each: str = ""
+    """The share of each kind that is dropped beside that, on its own, such as class=0.1,text=0.3."""
     guidance: float = 2.0
     """The guidance scale of the pictures."""
     seed: int = 0
@@ -155,6 +166,11 @@ class Config:
         for name in ("drop", "ema", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        if not 0 <= self.pairs < 1:
+            raise ValueError(f"pairs must be a share from 0 to below 1, got {self.pairs}")
+        if self.pairs and not self.uses_text:
+            raise ValueError(f"pairs are of captions, got {self.pairs} and text {self.text!r}; use --text words")
+        self.shares()
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a share between 0 and 1, got {self.held_out}")
         for name in ("learning_rate", "clip", "checkpoint_seconds"):
@@ -182,6 +198,37 @@ class Config:
         return replace(self, precision=precision_of(self.precision, device, self.network == "unet"))
 
     @property
+    def uses_text(self) -> bool:
+        """Whether captions are conditions."""
+        return self.text != "none"
+
+    def encoder(self) -> Encoder | None:
+        """What captions are read by, before it has seen those of the data; None if they are not used."""
+        return build(Encoder, self.text) if self.uses_text else None
+
+    def shares(self) -> float | dict[str, float]:
+        """The share of conditions that are dropped in training: of all at once, or of each kind as well.
+
+        Raises:
+            ValueError: If `drop_each` cannot be read.
+        """
+        if not self.drop_each:
+            return self.drop
+        shares = {ALL: self.drop}
+        for part in self.drop_each.split(","):
+            kind, _, share = part.partition("=")
+            try:
+                shares[kind.strip()] = float(share)
+            except ValueError:
+                shares[kind.strip()] = math.nan
+        if not (shares.keys() <= {ALL, *KINDS} and all(0 <= share < 1 for share in shares.values())):
+            raise ValueError(
+                f"drop_each must be shares from 0 to below 1 of {', '.join(KINDS)}, such as class=0.1,text=0.3, got "
+                f"{self.drop_each!r}"
+            )
+        return shares
+
+    @property
     def is_bridge(self) -> bool:
         """Whether paths begin at samples, not at noise."""
         return self.start != "noise"
@@ -192,8 +239,14 @@ class Config:
         Raises:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
-        samples = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad).load()
-        return samples if self.is_conditional else replace(samples, y=None, classes=(), numbers=())
+        text = self.uses_text and self.is_conditional
+        samples = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad, text=text).load()
+        samples = samples.keeping([kind for kind in KINDS if self.is_conditional and (kind != "text" or text)])
+        if not self.pairs:
+            return samples
+        pairs = torch.tensor(unseen_pairs(samples.captions, self.pairs, self.seed))
+        unseen = pairs[samples.conditions["text"]]
+        return replace(samples, unseen=unseen if samples.unseen is None else samples.unseen | unseen)
 
     def load_start(self, shape: tuple[int, ...], units: Normalisation) -> Tensor | None:
         """What paths begin at, in the units of the model; None for noise.
@@ -210,7 +263,9 @@ class Config:
             )
         return units.into(found.x[:])
 
-    def field(self, shape: tuple[int, ...], classes: int, numbers: int = 0) -> NetworkField:
+    def field(
+        self, shape: tuple[int, ...], classes: int, numbers: int = 0, text: TextForm | None = None
+    ) -> NetworkField:
         """A new field for samples of this shape: the same weights for the same seed."""
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
@@ -227,7 +282,7 @@ class Config:
             raise ValueError(f"prediction must name different heads, and edm once at most, got {self.prediction!r}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = self._network(shape, classes or None, len(heads), numbers or None)
+            network = self._network(shape, classes or None, len(heads), numbers or None, text)
         for head in heads:
             if isinstance(head, EDMPrediction):
                 network = Preconditioned(network, path.schedule, head.sigma_data)
@@ -249,10 +304,16 @@ class Config:
         is_conditional = field.null is not None
         coupling, weight = build(Coupling, self.coupling), build(Weight, self.weight)
         is_within = isinstance(coupling, OptimalTransportCoupling) and coupling.is_within_classes
-        if is_within and is_conditional and field.null.is_floating_point():
+        is_of_classes = isinstance(field.null, Tensor) and not field.null.is_floating_point()
+        if is_within and is_conditional and not is_of_classes:
             raise ValueError(
-                "coupling must be independent for a model conditioned on numbers, as transport keeps to classes, got "
-                f"{self.coupling!r}; optimal-transport:0 goes across all, which biases a conditional model"
+                "coupling must be independent for a model conditioned on more than classes, to which transport keeps, "
+                f"got {self.coupling!r}; optimal-transport:0 goes across all, which biases a conditional model"
+            )
+        if self.drop_each and not isinstance(field.null, dict):
+            raise ValueError(
+                f"drop_each is for a model of several kinds of condition, got {self.drop_each!r}; drop is the share of "
+                "one"
             )
         for head in field.heads:
             weight.at(torch.tensor([0.5]), field.path, head)  # a weight that this path cannot have is refused now
@@ -261,12 +322,14 @@ class Config:
             coupling=coupling,
             times=build(Times, self.times),
             weight=weight,
-            drop=self.drop if is_conditional else 0.0,
+            drop=self.shares() if is_conditional else 0.0,
             seed=self.seed,
             source=start,
         )
 
-    def _network(self, shape: tuple[int, ...], classes: int | None, heads: int, numbers: int | None) -> nn.Module:
+    def _network(
+        self, shape: tuple[int, ...], classes: int | None, heads: int, numbers: int | None, text: TextForm | None
+    ) -> nn.Module:
         fits = {1: "mlp", 3: "unet"}.get(len(shape))
         if fits is None:
             raise ValueError(
@@ -285,8 +348,8 @@ class Config:
                     f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}; "
                     "lower it, or resize images from a folder with --size N"
                 )
-            return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers)
-        return MLP(shape[0], self.width, self.depth, classes, heads, numbers)
+            return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers, text=text)
+        return MLP(shape[0], self.width, self.depth, classes, heads, numbers, text)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -260,7 +260,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _network(self, columns: int, seed: int) -> MLP:
         """A new network, which says nothing yet: the same for the same seed."""
-        sizes = {} if self._condition is None else self._condition.sizes
+        sizes: dict[str, Any] = {} if self._condition is None else dict(self._condition.sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = MLP(columns, self.width, self.depth, **sizes)

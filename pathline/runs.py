@@ -1,7 +1,8 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
 config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  tuned/  likelihood/  verify/
-source.safetensors for a bridge, numbers.safetensors for a model conditioned on numbers
+source.safetensors for a bridge; conditions.safetensors for a model conditioned on numbers or text, with those of some
+training samples; text.json for one conditioned on text, with what captions are read by, and some of them
 """
 
 from __future__ import annotations
@@ -13,30 +14,37 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from pathline.config import Config, config_from
-from pathline.data.source import Normalisation, Samples
+from pathline.data.source import KINDS, Normalisation, Rows, Samples
 from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
+from pathline.networks.text import Text
 from pathline.noise import Noise
+from pathline.text.embedded import embedded
+from pathline.text.encoder import Encoder, encoder_from
 from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 
-START_STREAM, NUMBERS_STREAM = 12, 14
-SOURCE, NUMBERS = "source.safetensors", "numbers.safetensors"
-TENSOR = "x"  # the name of the only one in such a file
+START_STREAM, KEPT_STREAM = 12, 14
+SOURCE, CONDITIONS, TEXT = "source.safetensors", "conditions.safetensors", "text.json"
+TENSOR = "x"  # the name of the only one in its file
 LOCK = ".lock"
-KEPT = 1000  # training samples whose numbers are kept, for samples to be drawn under
+KEPT = 1000  # training samples whose conditions are kept, for samples to be drawn under
 PARTS = (
-    *("config.json", SOURCE, NUMBERS, "metrics.jsonl", "README.md", "checkpoints"),
+    *("config.json", SOURCE, CONDITIONS, TEXT, "metrics.jsonl", "README.md", "checkpoints"),
     *("samples", "tuned", "likelihood", "verify", "tensorboard"),
 )
 
@@ -71,7 +79,14 @@ class Run:
 
     @classmethod
     def create(
-        cls, folder: Path, config: Config, samples: Samples, has_consent: bool = False, source: Tensor | None = None
+        cls,
+        folder: Path,
+        config: Config,
+        samples: Samples,
+        has_consent: bool = False,
+        source: Tensor | None = None,
+        encoder: Encoder | None = None,
+        held_out: Samples | None = None,
     ) -> Run:
         """Make the folder and write its config.json.
 
@@ -81,15 +96,16 @@ class Run:
             samples: The data it will be trained on.
             has_consent: To remove what an earlier run left there.
             source: What a bridge begins at, in the units of the model: it is kept in the run.
+            encoder: What captions are read by, as `encoder_for` makes it.
+            held_out: What it is never trained on: some captions of what is `unseen` there are kept, to be sampled.
 
         Raises:
             ValueError: If something is there already, or the folder cannot be written.
         """
         _refuse_to_replace(folder, has_consent)
         parts = {} if source is None else {SOURCE: safetensors.torch.save({TENSOR: source})}
-        if samples.numbers and samples.y is not None:
-            rows = Noise(config.seed, stream=NUMBERS_STREAM).permutation(len(samples))[:KEPT]
-            parts[NUMBERS] = safetensors.torch.save({TENSOR: samples.y[rows]})
+        if samples.numbers or encoder is not None:
+            parts |= _kept(samples, config.seed, encoder, held_out)
         run = cls(
             folder,
             config,
@@ -207,27 +223,108 @@ class Run:
             return None
         return found[Noise(seed, stream=START_STREAM).rows(count, len(found))]
 
-    def kept_numbers(self) -> Tensor:
-        """The numbers of some training samples in random order, of shape `(samples, numbers)`, in their own units.
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of condition that the model takes, of class, numbers and text."""
+        found = (bool(self.classes), bool(self.numbers), TEXT in self.hashes)
+        return tuple(kind for kind, is_there in zip(KINDS, found, strict=True) if is_there)
+
+    def kept(self) -> dict[str, Any]:
+        """The conditions of some training samples in random order, by their kind, as `conditions` takes them.
 
         Raises:
             ValueError: If they are missing or damaged.
         """
-        return self._part(NUMBERS, "numbers to make samples under")
+        found: dict[str, Any] = dict(self._parts(CONDITIONS, "conditions to make samples under"))
+        if "text" in found:
+            found["text"] = np.array(self._text["captions"])[found["text"].numpy()]
+        return {kind: found[kind] for kind in self.kinds}
+
+    @property
+    def unseen_captions(self) -> list[str]:
+        """Some captions of which nothing alike was trained on; none, if none were held out so."""
+        return list(self._text["unseen"])
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What captions are read by.
+
+        Raises:
+            ValueError: If its file is missing or damaged, or what it names is not there or not the same any more.
+        """
+        return encoder_from(self._text["encoder"])
+
+    @cached_property
+    def _text(self) -> dict[str, Any]:
+        return dict(json.loads(self._bytes(TEXT, "what captions are read by")))
 
     def _part(self, name: str, what: str) -> Tensor:
-        """A tensor that is kept beside the settings."""
+        return self._parts(name, what)[TENSOR]
+
+    def _parts(self, name: str, what: str) -> dict[str, Tensor]:
+        """The tensors that are kept beside the settings."""
+        try:
+            return safetensors.torch.load(self._bytes(name, what))
+        except SafetensorError as error:
+            raise ValueError(f"{self.folder / name}, {what}, cannot be read: {error}") from None
+
+    def _bytes(self, name: str, what: str) -> bytes:
         try:
             data = (self.folder / name).read_bytes()
             if self.hashes.get(name, "") not in ("", hashlib.sha256(data).hexdigest()):
                 raise ValueError("its bytes are not the ones written")
-            return safetensors.torch.load(data)[TENSOR]
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{self.folder / name}, {what}, cannot be read: {error}") from None
+        return data
 
-    def conditions(self, y: Tensor) -> Tensor:
-        """Conditions as the model sees them: class indices as they are, numbers in its own units."""
-        return y if self.normalisation_of_numbers is None else self.normalisation_of_numbers.into(y)
+    def by_kind(self, y: Any) -> dict[str, Any]:
+        """Conditions by their kind: a bare one is of the only kind that the model takes."""
+        return {} if y is None else dict(y) if isinstance(y, dict) else {self.kinds[0]: y}
+
+    def tree_of(self, by_kind: dict[str, Any]) -> Any:
+        """The same as the model takes it: bare where it takes one kind, else a dictionary of those that are given."""
+        return by_kind if len(self.kinds) > 1 else next(iter(by_kind.values()), None)
+
+    def conditions(self, y: Any) -> Any:
+        """Conditions as the model sees them: one kind, or several in a dictionary.
+
+        Class indices are as they are, numbers come in the units of the data, and text as an array of captions.
+        """
+        return self.tree_of({kind: self._condition(kind, value) for kind, value in self.by_kind(y).items()})
+
+    def _condition(self, kind: str, value: Any) -> Any:
+        if kind == "numbers":
+            assert self.normalisation_of_numbers is not None
+            return self.normalisation_of_numbers.into(value)
+        if kind == "text":
+            texts, index = np.unique(np.asarray(value), return_inverse=True)
+            return Text(*(part[torch.from_numpy(index)] for part in self.encoder.encode(texts.tolist())))
+        return value
+
+    def conditions_of(self, samples: Samples) -> Any:
+        """The conditions of samples of the run's data as the model sees them; those of text are rows of a table."""
+        found: dict[str, Any] = {}
+        for kind, y in samples.conditions.items():
+            if kind == "text":
+                table = embedded(self.encoder, samples.captions)
+                rows: list[Any] = [Rows(part, y) for part in table]
+                found[kind] = Text(*rows)
+            else:
+                found[kind] = self._condition(kind, y)
+        return self.tree_of(found)
+
+    def raw(self, samples: Samples, rows: Tensor) -> Any:
+        """The conditions of some samples of data like the run's, as `conditions` takes them."""
+        found: dict[str, Any] = {kind: y[rows] for kind, y in samples.conditions.items()}
+        if "text" in found:
+            found["text"] = np.array([samples.captions[k] for k in found["text"].tolist()])
+        return self.tree_of(found)
+
+    def some(self, samples: Samples, count: int) -> tuple[Tensor, Any]:
+        """So many samples in the units of the data, and their conditions as the model sees them, in memory."""
+        x, y = samples.some(count)
+        found = self.conditions_of(replace(samples, x=x, y=y, unseen=None))
+        return x, None if found is None else tree_map(lambda leaf: leaf[:], found)
 
     def field(self, step: int | None = None) -> NetworkField:
         """The trained field, with its averaged weights, in eval mode."""
@@ -241,7 +338,8 @@ class Run:
 
     def new_field(self) -> NetworkField:
         """The field as it was before training."""
-        return self.config.field(self.shape, len(self.classes), len(self.numbers))
+        form = self.encoder.form if "text" in self.kinds else None
+        return self.config.field(self.shape, len(self.classes), len(self.numbers), form)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -307,9 +405,39 @@ def _refuse_to_replace(folder: Path, has_consent: bool) -> None:
 def _is_begun(folder: Path) -> bool:
     """Whether a folder holds nothing, or what a run left that was killed before it had its config.json."""
     names = {path.name for path in folder.iterdir()}
-    return names <= {SOURCE, NUMBERS, "samples", LOCK, ".config.json"}
+    return names <= {SOURCE, CONDITIONS, TEXT, "samples", LOCK, ".config.json"}
 
 
-def guided(field: NetworkField, y: Any, w: float = 1.0) -> Field:
-    """The field under a condition, with guidance of scale w."""
-    return ClassifierFree(field.given(y), field.given(None), w)
+def encoder_for(config: Config, training: Samples) -> Encoder | None:
+    """What captions are read by, once it knows those that are trained on; None if captions are not used."""
+    encoder = config.encoder()
+    if encoder is None or "text" not in training.conditions:
+        return None
+    seen = torch.unique(training.conditions["text"]).tolist()
+    return encoder.fitted([training.captions[k] for k in seen], training.captions)
+
+
+def _kept(samples: Samples, seed: int, encoder: Encoder | None, held_out: Samples | None) -> dict[str, bytes]:
+    """The conditions of some training samples, and what reads captions, as files."""
+    noise = Noise(seed, stream=KEPT_STREAM)
+    rows = noise.permutation(len(samples))[:KEPT]
+    kept = {kind: y[rows] for kind, y in samples.conditions.items()}
+    parts = {}
+    if encoder is not None:
+        distinct, kept["text"] = torch.unique(kept["text"], return_inverse=True)
+        unseen: list[str] = []
+        if held_out is not None and held_out.unseen is not None:
+            apart = torch.unique(held_out.conditions["text"][held_out.unseen])
+            unseen = [samples.captions[k] for k in apart[noise.permutation(len(apart), 1)[:KEPT]].tolist()]
+        text = {
+            "encoder": encoder.state(),
+            "captions": [samples.captions[k] for k in distinct.tolist()],
+            "unseen": unseen,
+        }
+        parts[TEXT] = json.dumps(text, indent=1).encode()
+    return {CONDITIONS: safetensors.torch.save(kept), **parts}
+
+
+def guided(field: NetworkField, y: Any, w: float = 1.0, away_from: Any = None) -> Field:
+    """The field under a condition, with guidance of scale w: away from the null condition, or from another."""
+    return ClassifierFree(field.given(y), field.given(away_from), w)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from pathline.data.source import Array, Rows, Samples
 from pathline.runs import Run
@@ -53,10 +54,10 @@ class Trainer:
         self.run, self.config, self.group = run, run.config, group
         device = device_of(self.config.device)
         self.data = _seen(run, training.x)
-        self.y = None if training.y is None else run.conditions(training.y)
-        x, y = held_out.some(HELD)
+        self.y = run.conditions_of(training)
+        x, y = run.some(held_out, HELD)
         self.held_out = run.normalisation.into(x).to(device)
-        self.held_out_y = None if y is None else run.conditions(y).to(device)
+        self.held_out_y = None if y is None else tree_map(lambda leaf: leaf.to(device), y)
         self.field = run.new_field()
         self.loss = self.config.loss(self.field, run.source()).to(device)
         if group.is_sharded:

@@ -40,10 +40,10 @@ The loss by time is in `samples/loss.png`, the way from noise to data in `sample
 def write_card(run: Run, training: Samples, held_out: Samples) -> None:
     """Write README.md of a run, with figures measured now."""
     field, sampler = run.field(), default_sampler()
-    real, y = held_out.some(MOST)
+    real, y = run.some(held_out, MOST)
     shape = (len(real), *run.shape)
     made = sample(
-        field if y is None else guided(field, run.conditions(y)),
+        field if y is None else guided(field, y),
         shape,
         sampler,
         STEPS,
@@ -56,7 +56,7 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
     last = [line for line in run.metrics() if "held_out_loss" in line][-1]
     about = {
         "data": training.title,
-        **({"conditioned on": ", ".join(run.numbers)} if run.numbers else {}),
+        **({"conditioned on": conditioned} if (conditioned := _conditioned(run)) else {}),
         "licence of the data": training.licence,
         "source of the data": training.source,
         "split": f"{len(training):,} samples to train on, {len(held_out):,} held out, never seen in training",
@@ -78,7 +78,9 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
         }
     text = CARD.format(
         name=run.folder.name,
-        kind="class-conditional model" if run.classes else "conditional model" if run.numbers else "model",
+        kind={"": "model", "class": "class-conditional model", "text": "text-conditional model"}.get(
+            ",".join(run.kinds), "conditional model"
+        ),
         data=run.config.data,
         about=_table(about),
         figures=_table(figures),
@@ -87,6 +89,12 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
         settings=_table(run.config.to_dict()),
     )
     (run.folder / "README.md").write_text(text)
+
+
+def _conditioned(run: Run) -> str:
+    """What samples are made under, beside classes."""
+    captions = f"captions, read by {run.config.text} (sha256 {run.encoder.digest[:12]})" if "text" in run.kinds else ""
+    return "; ".join(filter(None, (", ".join(run.numbers), captions)))
 
 
 def _table(rows: Mapping[str, object]) -> str:

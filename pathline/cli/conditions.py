@@ -1,7 +1,12 @@
-"""What samples are made under, as the flags say it: classes by name or index, numbers, guidance."""
+"""What samples are made under, as the flags say it: classes by name or index, numbers, prompts, guidance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,38 +22,84 @@ def bound(
     guidance: float | None = None,
     label: str | None = None,
     numbers: str | None = None,
-) -> tuple[Field, Tensor | None]:
-    """The run's field under the conditions of some samples, and those: a class of each, or numbers in their units.
+    prompts: Sequence[str] = (),
+    negative: str | None = None,
+) -> tuple[Field, Any]:
+    """The run's field under the conditions of some samples, and those in the units of the data, as `Run` takes them.
 
-    Without a label sample i has class i mod n; without numbers those of a training sample.
+    Without a label sample i has class i mod n; without numbers or prompts it has those of a training sample. Of a model
+    of several kinds of condition, all are those of one training sample unless given; if some are given, the others are
+    null, as far as the model was trained with them dropped on their own.
 
     Raises:
         ValueError: If the model takes no such condition, or cannot be guided.
     """
-    for flag, value, need, known in (
-        ("--guidance", guidance, "classes or numbers", run.classes or run.numbers),
+    for flag, value, need, kinds in (
+        ("--guidance", guidance, "classes, numbers or text", run.kinds),
         ("--class", label, "classes", run.classes),
         ("--numbers", numbers, "numbers", run.numbers),
+        ("--prompt", prompts or None, "text", "text" in run.kinds),
+        ("--negative", negative, "text", "text" in run.kinds),
     ):
-        if value is not None and not known:
+        if value is not None and not kinds:
             raise ValueError(f"{flag} needs a model with {need}, and {run.folder} was trained without any")
-    y = _conditions(run, count, label, numbers)
+    y = _conditions(run, count, label, numbers, prompts)
     if y is None:
         return field, None
-    if guidance not in (None, 0.0, 1.0) and not run.config.drop:
+    w = 1.0 if guidance is None else guidance
+    if w not in (0.0, 1.0) and not run.config.drop:
         raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
-    return guided(field, run.conditions(y), 1.0 if guidance is None else guidance), y
+    if negative is None:
+        return guided(field, run.conditions(y), w), y
+    if w in (0.0, 1.0):
+        raise ValueError(
+            f"--negative is what guidance leads away from, and there is none with --guidance {w:g}; take 4, say"
+        )
+    run.encoder.check([negative])
+    away = {"text": np.array([negative])}
+    return guided(field, run.conditions(y), w, run.conditions(away if len(run.kinds) > 1 else away["text"])), y
 
 
-def _conditions(run: Run, count: int, label: str | None, numbers: str | None) -> Tensor | None:
+def _conditions(run: Run, count: int, label: str | None, numbers: str | None, prompts: Sequence[str]) -> Any:
     index = torch.arange(count)
-    if run.numbers:
-        rows = run.kept_numbers() if numbers is None else numbers_from(numbers, run.numbers)
-        return rows[index % len(rows)]
-    if run.classes:
-        k = None if label is None else class_index(label, run.classes)
-        return index % len(run.classes) if k is None else torch.full_like(index, k)
-    return None
+    given: dict[str, Any] = {}
+    if label is not None:
+        given["class"] = torch.full_like(index, class_index(label, run.classes))
+    if numbers is not None:
+        given["numbers"] = numbers_from(numbers, run.numbers).expand(count, -1)
+    if prompts:
+        run.encoder.check(prompts)
+        given["text"] = np.array(prompts)[index.numpy() % len(prompts)]
+    if run.kinds == ("class",):
+        return given.get("class", index % len(run.classes))
+    if not run.kinds:
+        return None
+    shares = run.config.shares()
+    others = [
+        kind for kind in run.kinds if kind not in given and not (given and isinstance(shares, dict) and kind in shares)
+    ]
+    kept = run.kept() if others else {}
+    given |= {kind: kept[kind][index % len(kept[kind])] for kind in others}
+    return run.tree_of({kind: given[kind] for kind in run.kinds if kind in given})
+
+
+def prompts_from(prompt: str | None, path: Path | None) -> list[str]:
+    """The prompts that the flags give: one, or the lines of a file that are not blank.
+
+    Raises:
+        ValueError: If both are given, or the file is no text, or has none.
+    """
+    if path is None:
+        return [] if prompt is None else [prompt]
+    if prompt is not None:
+        raise ValueError(f"either --prompt or --prompts is to be given, got {prompt!r} and {path}")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompts must be a file of text in UTF-8, got {path}: {error.reason}") from None
+    if not lines:
+        raise ValueError(f"--prompts must be a file with a prompt in each line, got {path}, which has none")
+    return lines
 
 
 def numbers_from(text: str, names: tuple[str, ...]) -> Tensor:

@@ -32,10 +32,12 @@ def main(argv: list[str]) -> int:
     if run.columns:
         table.add_row("columns", ", ".join(run.columns))
     if run.numbers:
-        kept = run.kept_numbers()
+        kept = run.kept()["numbers"]
         low, high = kept.amin(0).tolist(), kept.amax(0).tolist()
         ranges = (f"{name} {a:.6g} to {b:.6g}" for name, a, b in zip(run.numbers, low, high, strict=True))
         table.add_row("conditioned on", ", ".join(ranges))
+    if "text" in run.kinds:
+        table.add_row("captions", _read_by(run))
     field = run.new_field()
     table.add_row("weights", f"{sum(p.numel() for p in field.parameters()):,}")
     is_whole, newest = True, None
@@ -65,6 +67,13 @@ def main(argv: list[str]) -> int:
         table.add_row(key, str(value))
     Console().print(table)
     return 0 if is_whole else 1
+
+
+def _read_by(run: Run) -> str:
+    """What captions are read by, and how long they may be."""
+    form = run.encoder.form
+    words = f"{form.words:,} words" if form.words else f"vectors of {form.features} numbers"
+    return f"read by {run.config.text}: {words}, up to {form.length} in a caption, sha256 {run.encoder.digest[:12]}"
 
 
 def _told(known: Tuned, newest: Checkpoint | None) -> str:

@@ -39,7 +39,7 @@ class Arguments:
 
     Held-out samples are held against as many that the model was trained on. Leaves a row a sample in
     RUN/likelihood/NAME.csv, a summary in NAME.json, and pictures: NAME-histogram.png and NAME-ranking.png, the least
-    likely samples first. A sample is scored under its own class or numbers.
+    likely samples first. A sample is scored under its own class, numbers or caption.
     """
 
     run: tyro.conf.Positional[Path]
@@ -60,7 +60,7 @@ class Arguments:
     """The distance of neighbouring values, over which uniform noise is spread; 0 for data without any. 1 where all
     numbers are whole, unless given."""
     unconditional: bool = False
-    """Score under the null condition, whatever the class or numbers."""
+    """Score under the null condition, whatever the class, numbers or caption."""
     guidance: float | None = None
     """Score the model as it is guided with this scale; 1 unless given."""
     seed: int = 0
@@ -148,16 +148,17 @@ def _check(run: Run, arguments: Arguments) -> None:
             f"likelihood needs a model that begins at noise, whose density is known, and {run.folder} is a bridge from "
             f"{run.config.start}; train one without --start"
         )
-    has_conditions = bool(run.classes or run.numbers)
     for flag, value in (("--guidance", arguments.guidance), ("--unconditional", arguments.unconditional or None)):
         if value is None:
             continue
-        if not has_conditions:
-            raise ValueError(f"{flag} needs a model with classes or numbers, and {run.folder} was trained without any")
+        if not run.kinds:
+            raise ValueError(
+                f"{flag} needs a model with classes, numbers or text, and {run.folder} was trained without any"
+            )
         if not run.config.drop and (value is True or value not in (0.0, 1.0)):
             raise ValueError(f"{flag} needs a model trained with labels dropped, and {run.folder} was with --drop 0")
     if arguments.guidance is not None and arguments.unconditional:
-        raise ValueError("--guidance is by a class or numbers, which --unconditional leaves out; leave out one of them")
+        raise ValueError("--guidance is by a condition, which --unconditional leaves out; leave out one of them")
     if arguments.guidance is not None and not math.isfinite(arguments.guidance):
         raise ValueError(f"--guidance must be a finite number, got {arguments.guidance}")
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from pathline.data.source import Normalisation, Samples
 from pathline.fields.field import Field
@@ -58,7 +59,7 @@ def sample_preview(run: Run, field: NetworkField, is_asked_to_stop: Callable[[],
     at_once = count if len(run.shape) == 1 else AT_ONCE
     for first in range(0, count, at_once):
         some = slice(first, min(first + at_once, count))
-        target = field if y is None else guided(field, run.conditions(y[some]))
+        target = field if y is None else guided(field, run.conditions(tree_map(lambda leaf: leaf[some], y)))  # noqa: B023
         noise = Noise(0, first)
         start = start_of(target, (some.stop - first, *run.shape), noise) if begin is None else begin[some]
         x = start.to(next(field.parameters()).device)
@@ -84,24 +85,45 @@ def sample_conditions(run: Run, field: NetworkField, w: float) -> Tensor:
     return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
 
 
-def conditions(run: Run) -> tuple[int, Tensor | None]:
+def conditions(run: Run) -> tuple[int, Any]:
     """The number of samples in a picture, and the condition of each: ten of each class, say."""
     count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
     return count, labels(run, count, COLUMNS)
 
 
-def labels(run: Run, count: int, columns: int) -> Tensor | None:
-    """The conditions of a picture: one class after another, or the numbers of training samples.
+def labels(run: Run, count: int, columns: int) -> Any:
+    """The conditions of a picture: one class after another, or those of training samples.
 
-    Rows of images go up by the first number: each is a training sample in the middle of an equal share of them.
+    Rows of images go up by the first number: each is a training sample in the middle of an equal share of them. Rows of
+    captions are those of training samples, and in the lower half of what was held out as unseen, if anything was.
     """
-    if not run.numbers:
-        return torch.arange(count) * len(run.classes) // count if run.classes else None
-    kept = run.kept_numbers()
+    index = torch.arange(count)
+    if run.kinds in ((), ("class",)):
+        return index * len(run.classes) // count if run.classes else None
+    kept = run.by_kind(run.tree_of(run.kept()))
+    size = len(next(iter(kept.values())))
     if len(run.shape) == 1:
-        return kept[torch.arange(count) % len(kept)]
-    row = torch.arange(count) // columns
-    return kept[kept[:, 0].argsort()][(2 * row + 1) * columns * len(kept) // (2 * count)]
+        return run.tree_of({kind: value[index % size] for kind, value in kept.items()})
+    row = index // columns
+    if run.kinds[0] == "numbers":
+        row = kept["numbers"][:, 0].argsort()[(2 * row + 1) * columns * size // (2 * count)]
+    found = {kind: value[row % size] for kind, value in kept.items()}
+    if run.kinds == ("text",) and run.unseen_captions:
+        seen, rows = found["text"][: count // columns // 2 * columns : columns], -(-count // columns)
+        apart = np.resize(run.unseen_captions, rows - len(seen))
+        found["text"] = np.concatenate((seen, apart)).repeat(columns)[:count]
+    return run.tree_of(found)
+
+
+def row_names(run: Run, y: Any) -> list[str]:
+    """What rows of images are called, from their conditions."""
+    by_kind = run.by_kind(y)
+    if "text" in by_kind:
+        unseen = set(run.unseen_captions)
+        return [f"{plain(text)}{' *' if text in unseen else ''}" for text in by_kind["text"].tolist()]
+    if "class" in by_kind:
+        return [plain(run.classes[k]) for k in by_kind["class"].tolist()]
+    return [f"{value:.4g}" for value in by_kind["numbers"][:, 0].tolist()]
 
 
 def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) -> None:
@@ -109,9 +131,11 @@ def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) ->
     y = labels(run, len(x), COLUMNS)
     if len(run.shape) == 3:
         title = run.config.data if y is None else f"{run.config.data}, guidance {w:g}"
-        rows = [f"{v:.4g}" for v in y[::COLUMNS, 0].tolist()] if y is not None and run.numbers else run.classes
+        rows = [] if y is None else row_names(run, tree_map(lambda leaf: leaf[::COLUMNS], y))
+        if any(name.endswith(" *") for name in rows):
+            title += " (*: never seen)"
         ax = image_grid((x.numpy() - low) / (high - low), COLUMNS, rows, title)
-        save(label(ax, y=plain(run.numbers[0])) if run.numbers else ax, path)
+        save(label(ax, y=plain(run.numbers[0])) if run.kinds == ("numbers",) else ax, path)
     else:
         save(points(run, x, y), path)
 
@@ -133,7 +157,7 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
     save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 
 
-def _frame(run: Run, x: Tensor, y: Tensor | None, low: Any, high: Any) -> Any:
+def _frame(run: Run, x: Tensor, y: Any, low: Any, high: Any) -> Any:
     if len(run.shape) == 3:
         sheet = tile((x.numpy() - low) / (high - low), columns=10 if y is None else 8, paper=0.0)
         return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
@@ -142,13 +166,16 @@ def _frame(run: Run, x: Tensor, y: Tensor | None, low: Any, high: Any) -> Any:
     return frame_of(ax)
 
 
-def points(run: Run, x: Tensor, y: Tensor | None, has_key: bool = True, ax: Axes | None = None) -> Axes:
+def points(run: Run, x: Tensor, y: Any, has_key: bool = True, ax: Axes | None = None) -> Axes:
     """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
     names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
-    if y is not None and run.numbers:
-        ax = scatter(plane(x), values=y[:, 0].numpy(), bar=plain(run.numbers[0]) if has_key else "", ax=ax)
+    by_kind = run.by_kind(y)
+    if "numbers" in by_kind and "class" not in by_kind:
+        ax = scatter(
+            plane(x), values=by_kind["numbers"][:, 0].numpy(), bar=plain(run.numbers[0]) if has_key else "", ax=ax
+        )
     else:
-        ax = scatter(plane(x), None if y is None else y.numpy(), names, ax=ax)
+        ax = scatter(plane(x), by_kind["class"].numpy() if "class" in by_kind else None, names, ax=ax)
     if names:
         key(ax, markerscale=3, loc="upper left", bbox_to_anchor=(1, 1))  # beside the points, not over them
     if run.columns:

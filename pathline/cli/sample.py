@@ -6,15 +6,16 @@ import csv
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pathline.cli import tuned
-from pathline.cli.conditions import bound
+from pathline.cli.conditions import bound, prompts_from
 from pathline.cli.pictures import points
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
 from pathline.fields.field import Field, evaluating
@@ -63,8 +64,15 @@ class Arguments:
     grid: str | None = None
     """Where it stops: uniform, cosine, shifted:SHIFT, power:POWER, log-snr, karras:RHO, or curvature.
     The last is measured on this model. As suits the sampler unless given."""
+    prompt: str | None = None
+    """What all of them are to show, in the words of the captions; an empty one stands for no condition. Captions of
+    training samples unless given."""
+    prompts: Path | None = None
+    """A file with a prompt in each line, which the samples have in turn."""
+    negative: str | None = None
+    """A prompt that guidance leads away from, in place of no condition."""
     guidance: float | None = None
-    """Guidance scale: 0 ignores the class or numbers, 1 is the model itself, more exaggerates them."""
+    """Guidance scale: 0 ignores all conditions, 1 is the model itself, more exaggerates them."""
     seed: int = 0
     """Sample i depends on the seed and i only."""
     out: Path | None = None
@@ -88,7 +96,7 @@ def main(argv: list[str]) -> int:
         check_grid(sampler, arguments.grid)
     found = run.checkpoint()
     network = run.field_at(found)
-    field, y = bound(run, network, arguments.count, arguments.guidance, arguments.label, arguments.numbers)
+    field, y = _bound(run, network, arguments.count, arguments)
     if isinstance(sampler, AdaptiveSampler):
         x, said = _adaptively(run, field, sampler, arguments)
     else:
@@ -98,12 +106,25 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _bound(run: Run, network: NetworkField, count: int, arguments: Arguments) -> tuple[Field, Any]:
+    """The run's field under what the flags say, and that."""
+    return bound(
+        run,
+        network,
+        count,
+        arguments.guidance,
+        arguments.label,
+        arguments.numbers,
+        prompts_from(arguments.prompt, arguments.prompts),
+        arguments.negative,
+    )
+
+
 def _settled(run: Run, found: Checkpoint, network: NetworkField, sampler: Sampler, arguments: Arguments) -> Sampler:
     """The sampler on its grid, or one that was fitted to the model if the flags leave the choice."""
     if arguments.grid is not None:
-        few = replace(arguments, count=MEASURED)  # always as many, so that sample i does not depend on their count
         start = run.start(MEASURED, arguments.seed)
-        field, _ = bound(run, network, few.count, few.guidance, few.label, few.numbers)
+        field, _ = _bound(run, network, MEASURED, arguments)  # always as many: sample i does not depend on their count
         start = start_of(field, (MEASURED, *run.shape), Noise(arguments.seed)) if start is None else start
         return on_grid(sampler, arguments.grid, field, start)
     is_open = arguments.sampler is None and arguments.sigma is None and arguments.steps is None
@@ -177,10 +198,10 @@ def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arg
     return torch.cat([x for x, _ in solved]), said
 
 
-def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
+def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
-        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": y.numpy()}
+        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": _array_of(run, y)}
         with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ
             np.savez(file, **arrays)  # type: ignore[arg-type]
     elif out.suffix.lower() == ".csv":
@@ -192,15 +213,30 @@ def _write(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
         save(points(run, raw, y), out)
 
 
-def _write_table(run: Run, raw: Tensor, y: Tensor | None, out: Path) -> None:
-    """Rows as they were trained on, the class or the numbers last."""
+def _array_of(run: Run, y: Any) -> NDArray[Any]:
+    """Conditions as one array: bare, or one of records where they are of several kinds."""
+    parts = {kind: np.asarray(value) for kind, value in run.by_kind(y).items()}
+    if len(run.kinds) == 1:
+        return parts[run.kinds[0]]
+    kinds = [(kind, part.dtype, part.shape[1:]) for kind, part in parts.items()]
+    found = np.empty(len(next(iter(parts.values()))), kinds)
+    for kind, part in parts.items():
+        found[kind] = part
+    return found
+
+
+def _write_table(run: Run, raw: Tensor, y: Any, out: Path) -> None:
+    """Rows as they were trained on, what they are conditioned on last."""
     header = list(run.columns or (str(i + 1) for i in range(run.shape[0])))
-    rows = raw.numpy().astype(str).tolist()  # as many digits as tell a number from its neighbours
-    if y is not None and run.numbers:
-        header += run.numbers
-        rows = [[*row, *numbers] for row, numbers in zip(rows, y.numpy().astype(str).tolist(), strict=True)]
-    elif y is not None:
-        header.append(run.config.label or "class")
-        rows = [[*row, run.classes[k]] for row, k in zip(rows, y.tolist(), strict=True)]
+    parts = [raw.numpy().astype(str)]  # as many digits as tell a number from its neighbours
+    for kind, value in run.by_kind(y).items():
+        if kind == "numbers":
+            header += run.numbers
+            parts.append(value.numpy().astype(str))
+        else:
+            header.append((run.config.label or "class") if kind == "class" else "text")
+            names = value if kind == "text" else np.array(run.classes)[value.numpy()]
+            parts.append(np.asarray(names, dtype=object)[:, None])
+    rows = np.concatenate([part.astype(object) for part in parts], 1).tolist()
     with out.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -1,7 +1,7 @@
 """What `pathline likelihood` scores, under which conditions, and what comes of it.
 
-A sample is scored under its own class or numbers, in the units of the data: log p(x | y); whole numbers with uniform
-noise over the bin of each.
+A sample is scored under its own class, numbers or caption, in the units of the data: log p(x | y); whole numbers with
+uniform noise over the bin of each.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Points:
     Attributes:
         name: What they are called.
         x: In the units of the data, of shape `(count, *shape)`.
-        y: The conditions that they are scored under, in their own units; None for the null condition, or none at all.
+        y: The conditions that they are scored under, as `Run` takes them; None for the null condition, or none at all.
         places: Where each is in its data set, from 0.
         about: What there is to say of them.
     """
 
     name: str
     x: Tensor
-    y: Tensor | None
+    y: Any
     places: Tensor
     about: str = ""
 
@@ -106,7 +106,7 @@ def own(run: Run, count: int, is_free: bool) -> tuple[Points, Points]:
     training, held_out = _places(samples).split(run.config.held_out, run.config.seed)
     first = _some(held_out, count)
     found = (
-        Points(name, samples.x[rows], None if is_free or samples.y is None else samples.y[rows], rows)
+        Points(name, samples.x[rows], None if is_free else run.raw(samples, rows), rows)
         for name, rows in (("held out", first), ("training", _some(training, len(first))))
     )
     held, trained = found
@@ -139,8 +139,9 @@ def others(run: Run, data: str, count: int, is_free: bool) -> Points:
         about = f"the model was trained on {share:.0%} of {data}; leave out --data to score the rest of it alone"
     rows = _some(_places(samples), count)
     y = None if samples.y is None or is_free else _conditions(run, data, samples, rows)
-    if y is None and not is_free and (run.classes or run.numbers):
-        what = "classes" if run.classes else "numbers"
+    if y is None and not is_free and run.kinds:
+        named = {"class": "classes", "numbers": "numbers", "text": "captions"}
+        what = " and ".join(named[kind] for kind in run.kinds)
         if not run.config.drop:
             raise ValueError(
                 f"--data must have the {what} of its samples, as {run.folder} was trained with --drop 0, and {data} "
@@ -172,6 +173,7 @@ def _loaded(data: str, run: Run) -> tuple[Samples, str]:
     source, config = source_of(data), run.config
     known = vars(source)
     sizes: dict[str, Any] = {"size": config.size} if "size" in known else {}
+    sizes |= {"text": True} if config.uses_text else {}
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
     named = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
@@ -189,35 +191,39 @@ def _loaded(data: str, run: Run) -> tuple[Samples, str]:
         raise
 
 
-def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> Tensor | None:
-    """The conditions of some samples as the run knows them; None if the model takes none, or the samples have none.
+def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> Any:
+    """The conditions of some samples as the run takes them; None if it takes none, or the samples lack a kind.
 
     Raises:
         ValueError: If the run knows no such class, or they have other numbers.
     """
-    assert samples.y is not None
-    if run.numbers:
-        if len(samples.numbers) != len(run.numbers):
-            raise ValueError(
-                f"--data must have the numbers that {run.folder} is conditioned on, {', '.join(run.numbers)}, got "
-                f"{', '.join(samples.numbers) or 'classes'} from {data}; score it without them by --unconditional"
-            )
-        return samples.y[rows]
-    if not run.classes or samples.numbers:
+    known = samples.conditions
+    if "numbers" in run.kinds and len(samples.numbers) != len(run.numbers):
+        raise ValueError(
+            f"--data must have the numbers that {run.folder} is conditioned on, {', '.join(run.numbers)}, got "
+            f"{', '.join(samples.numbers) or 'classes'} from {data}; score it without them by --unconditional"
+        )
+    if not run.kinds or not set(run.kinds) <= known.keys():
         return None
+    found = run.by_kind(run.raw(samples.keeping(run.kinds), rows))
+    if "class" in found:
+        found["class"] = _places_of(run, data, samples)[found["class"].long()]
+    return run.tree_of(found)
+
+
+def _places_of(run: Run, data: str, samples: Samples) -> Tensor:
+    """For each class of the samples its index in the run."""
     names = samples.classes
     if all(name in run.classes for name in names):
-        place = [run.classes.index(name) for name in names]
-    elif all(name.isdecimal() and int(name) < len(run.classes) for name in names):
-        place = [int(name) for name in names]
-    else:
-        unknown = next(name for name in names if name not in run.classes)
-        row = int((samples.y == names.index(unknown)).nonzero()[0])
-        raise ValueError(
-            f"--data must have the classes that {run.folder} knows, {', '.join(run.classes)}, got {unknown!r} in row "
-            f"{row} of {data}, counted from 0; score it without classes by --unconditional"
-        )
-    return torch.tensor(place)[samples.y[rows].long()]
+        return torch.tensor([run.classes.index(name) for name in names])
+    if all(name.isdecimal() and int(name) < len(run.classes) for name in names):
+        return torch.tensor([int(name) for name in names])
+    unknown = next(name for name in names if name not in run.classes)
+    row = int((samples.conditions["class"] == names.index(unknown)).nonzero()[0])
+    raise ValueError(
+        f"--data must have the classes that {run.folder} knows, {', '.join(run.classes)}, got {unknown!r} in row "
+        f"{row} of {data}, counted from 0; score it without classes by --unconditional"
+    )
 
 
 # ---- how it is scored
@@ -227,7 +233,7 @@ def field_of(run: Run, network: NetworkField, points: Points, guidance: float | 
     """The run's field under the conditions of some points."""
     if points.y is not None:
         return guided(network, run.conditions(points.y), 1.0 if guidance is None else guidance)
-    return network.given(None) if run.classes or run.numbers else network
+    return network.given(None) if run.kinds else network
 
 
 def prepared(run: Run, points: Points, method: Method) -> Tensor:

@@ -26,7 +26,7 @@ from pathline.config import BESIDE_THE_MODEL, Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.field import evaluating
-from pathline.runs import Run
+from pathline.runs import Run, encoder_for
 from pathline.trainer import Trainer
 from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
@@ -87,11 +87,15 @@ def _new(
     samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
-    config.loss(config.field(samples.shape, len(samples.classes), len(samples.numbers)), begin)  # refuses wrong names
+    encoder = encoder_for(config, split[0])
+    form = None if encoder is None else encoder.form
+    config.loss(
+        config.field(samples.shape, len(samples.classes), len(samples.numbers), form), begin
+    )  # refuses wrong names
     name = _name_of(config.data) if config.data != base.data else ""
     out = arguments.out or Path("runs") / (name or Path(preset).stem)
     if group.is_first:
-        run = Run.create(out, config, split[0], arguments.overwrite, begin)
+        run = Run.create(out, config, split[0], arguments.overwrite, begin, encoder, split[1])
         stack.enter_context(run.locked())
         if Run.open(out).config != config:
             raise ValueError(f"{out} was replaced by another process just now; name another folder with --out")
@@ -251,8 +255,11 @@ def _another_way(run: Run) -> str:
 def _goodbye(run: Run) -> str:
     folder = run.folder
     first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
-    if run.numbers:
-        first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept_numbers().median(0).values.tolist())
+    if "text" in run.kinds:
+        caption = str(run.kept()["text"][0])
+        first = f" --prompt {shlex.quote(caption)} --guidance {max(2.0, run.config.guidance):g}"
+    elif run.numbers:
+        first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept()["numbers"].median(0).values.tolist())
     fewer = "compare" if run.config.is_bridge else "tune"
     return (
         f"\npictures:    {folder}/samples/grid.png\n"

@@ -90,16 +90,23 @@ def keep(run: Run, found: Sequence[Found], out: Path) -> str:
 def _rows(run: Run, found: Found) -> str:
     """A row a sample."""
     points, scores = found.points, found.scores
-    y = points.y
-    names = run.numbers if run.numbers and y is not None else ("class",)
+    by_kind = run.by_kind(points.y)
+    names = [name for kind in by_kind for name in (run.numbers if kind == "numbers" else (kind,))] or ["class"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *names])
     numbers = torch.stack((scores.nats, scores.errors, scores.bits), 1).tolist()
     for i, row in enumerate(numbers):
-        ends = [""] if y is None else [run.classes[int(y[i])]] if run.classes else y[i].tolist()
+        ends = [end for kind, y in by_kind.items() for end in _cells(run, kind, y[i])] or [""]
         table.writerow([int(points.places[i]), *(f"{value:.9g}" for value in row), *ends])
     return text.getvalue()
+
+
+def _cells(run: Run, kind: str, value: Any) -> list[Any]:
+    """The condition of one sample, as it stands in a table."""
+    if kind == "class":
+        return [run.classes[int(value)]]
+    return list(value.tolist()) if kind == "numbers" else [str(value)]
 
 
 def beside(out: Path) -> dict[str, Path]:
@@ -127,8 +134,8 @@ def _ranking(run: Run, found: Found) -> Axes:
     x, nats, places = found.points.x[kept], found.scores.nats[kept].numpy(), found.points.places[kept].tolist()
     if len(run.shape) == 3:
         low, high = value_range(run.normalisation)
-        y = None if found.points.y is None else found.points.y[kept].tolist()
-        names = [plain(run.classes[k]) for k in y] if run.classes and y else []
+        classes = run.by_kind(found.points.y).get("class")
+        names = [] if classes is None else [plain(run.classes[k]) for k in classes[kept].tolist()]
         pictures = ((x - low) / (high - low)).numpy()
         return ranked_images(pictures if run.shape[0] in (1, 3) else pictures[:, :1], nats, names)[0]
     columns = [plain(name) for name in run.columns or (str(i + 1) for i in range(run.shape[0]))]
@@ -149,8 +156,8 @@ def tell(run: Run, method: Method, found: Sequence[Found], summary: Mapping[str,
     """Print what came of it."""
     given, has_bits = found[0].points, method.bin is not None or len(run.shape) == 3
     conditions = ""
-    if run.classes or run.numbers:
-        of_each = "class" if run.classes else "numbers"
+    if run.kinds:
+        of_each = " and ".join(run.kinds).replace("text", "caption")
         conditions = ", under the null condition" if given.y is None else f", each under its own {of_each}"
     guidance = "" if summary["guidance"] == 1 else f", guidance {summary['guidance']:g}"
     print(f"{run.folder.name} at step {summary['step']}{guidance}: {given.name}, {len(given)} samples{conditions}")

@@ -51,20 +51,26 @@ class NetworkField(Field):
         """The field under a condition: one value for all samples, or one per sample; None is the null condition.
 
         Where the null condition is a vector, of k numbers, y has shape `(samples, k)`; `(k,)` is one value for all.
+        Where it is a dictionary, of several kinds, so is y: a kind that is left out, or None, is null.
 
         Raises:
-            ValueError: If the network takes no condition.
+            ValueError: If the network takes no condition, or not one of such a kind.
         """
         if not takes_condition(self.network):
             raise ValueError(
                 f"{type(self.network).__name__} takes no condition: its forward must accept (x, t, y); "
-                "train it with labels (classes=... or numbers=...) to give it one or to guide it"
+                "train it with labels (classes=..., numbers=... or text=...) to give it one or to guide it"
             )
         if isinstance(y, list):  # of labels; a tree is a tuple or a dictionary
             y = torch.as_tensor(y)
         null = self.null
         if y is None:
             return Given(self, null)
+        if isinstance(null, dict):
+            if not isinstance(y, dict) or not y.keys() <= null.keys():
+                got = ", ".join(map(str, y)) if isinstance(y, dict) else type(y).__name__
+                raise ValueError(f"y must be a dictionary of {', '.join(null)}, as far as each is given, got {got}")
+            y = {kind: none if y.get(kind) is None else y[kind] for kind, none in null.items()}
         y = tree_map(torch.as_tensor, y)
         return Given(self, y if null is None else tree_map(_as_rows, y, null))
 
@@ -116,8 +122,8 @@ class Given(Field):
 
 
 def takes_condition(network: nn.Module) -> bool:
-    """Whether a network can be called as `network(x, t, y)`; one with an attribute `classes` or `numbers` says so."""
-    known = [getattr(network, name) for name in ("classes", "numbers") if hasattr(network, name)]
+    """Whether a network can be called as `network(x, t, y)`; one with `classes`, `numbers` or `text` says so."""
+    known = [getattr(network, name) for name in ("classes", "numbers", "text") if hasattr(network, name)]
     if known:
         return any(known)
     try:

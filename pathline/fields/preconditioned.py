@@ -39,6 +39,7 @@ class Preconditioned(nn.Module):
         self.network, self.schedule, self.sigma_data = network, schedule, sigma_data
         self.classes = getattr(network, "classes", takes_condition(network))
         self.numbers = getattr(network, "numbers", None)
+        self.text = getattr(network, "text", None)
         self.null = getattr(network, "null", None)
 
     def forward(self, x: Tensor, t: Tensor, *y: Any) -> Any:

@@ -1,12 +1,15 @@
-"""Time, and a class or numbers, as vectors that a network can use."""
+"""Time, and a class, numbers or a caption, as vectors that a network can use."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pathline.networks.text import TextEmbedding, TextForm, Words
 from pathline.tensors import is_eager
 
 
@@ -96,33 +99,55 @@ class NumberEmbedding(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """Time, and a class or numbers if there are any, as one vector.
+    """Time, and all else that is known of a sample, as one vector; and the words of its caption.
 
     Attributes:
-        null: The condition of one sample that stands for none: the class beyond the last, or a NaN for each number.
-
-    Raises:
-        ValueError: If there are both classes and numbers.
+        kinds: What else is known, of class, numbers and text.
+        null: The condition of one sample that stands for none: the class beyond the last, a NaN for each number, a
+            caption without a word. Of several kinds, a dictionary of theirs.
     """
 
-    def __init__(self, width: int, classes: int | None, numbers: int | None = None) -> None:
+    def __init__(
+        self, width: int, classes: int | None = None, numbers: int | None = None, text: TextForm | None = None
+    ) -> None:
         super().__init__()
-        if classes and numbers:
-            raise ValueError(
-                f"either classes or numbers is what a network is conditioned on, got {classes} and {numbers}; a class "
-                "can be a number too, or one number for each class, 0 or 1"
-            )
         self.time = TimeEmbedding(width)
-        self.label: nn.Module | None = ClassEmbedding(classes, width) if classes else None
-        self.null: int | Tensor | None = classes
+        self.label = ClassEmbedding(classes, width) if classes else None
+        self.numbers = NumberEmbedding(numbers, width) if numbers else None
+        self.text = TextEmbedding(text, width) if text else None
+        null: dict[str, Any] = {}
+        if classes:
+            null["class"] = classes
         if numbers:
-            self.label, self.null = NumberEmbedding(numbers, width), torch.full((numbers,), math.nan)
+            null["numbers"] = torch.full((numbers,), math.nan)
+        if self.text is not None:
+            null["text"] = self.text.null
+        self.kinds = tuple(null)
+        self.null: Any = null if len(null) > 1 else next(iter(null.values()), None)
 
-    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
-        """Of shape `(batch, width)`."""
+    def forward(self, t: Tensor, y: Any) -> tuple[Tensor, Words | None]:
+        """Of t with shape `(batch,)` and conditions: a vector of shape `(batch, width)`, and words if there are any.
+
+        Raises:
+            ValueError: If there are conditions that the network was made without.
+        """
+        given, words = self._by_kind(y), None
         embedding = self.time(t)
         if self.label is not None:
-            embedding = embedding + self.label(y, len(t))
-        elif y is not None:
-            raise ValueError("y must be left out: this network was made without classes and numbers")
-        return nn.functional.silu(embedding)
+            embedding = embedding + self.label(given["class"], len(t))
+        if self.numbers is not None:
+            embedding = embedding + self.numbers(given["numbers"], len(t))
+        if self.text is not None:
+            summary, words = self.text(given["text"], len(t))
+            embedding = embedding + summary
+        return nn.functional.silu(embedding), words
+
+    def _by_kind(self, y: Any) -> dict[str, Any]:
+        """The condition of each kind; None for one that is not given."""
+        given = dict(y) if isinstance(y, Mapping) else {} if y is None else {kind: y for kind in self.kinds[:1]}
+        if y is not None and not self.kinds:
+            raise ValueError("y must be left out: this network was made without classes, numbers and text")
+        if not given.keys() <= set(self.kinds) or (len(self.kinds) > 1 and not isinstance(y, Mapping | None)):
+            got = ", ".join(given) if isinstance(y, Mapping) else type(y).__name__
+            raise ValueError(f"y must be a dictionary of {', '.join(self.kinds)}, as far as each is given, got {got}")
+        return {kind: given.get(kind) for kind in self.kinds}

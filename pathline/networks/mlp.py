@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pathline.networks.embedding import Conditioning
+from pathline.networks.text import TextForm
 
 
 class MLP(nn.Module):
@@ -18,9 +21,12 @@ class MLP(nn.Module):
         classes: The number of classes, or None; the null class has the index `classes`.
         heads: How many predictions it makes, side by side.
         numbers: How many numbers of about unit size each sample is conditioned on, or None; the null condition is NaN.
+        text: The form of captions that samples are conditioned on, or None; of words, it sees their summary.
+
+    A network of several kinds of condition takes a dictionary: `{"class": ..., "numbers": ..., "text": ...}`.
 
     Raises:
-        ValueError: If a size is not positive, or there are both classes and numbers.
+        ValueError: If a size is not positive.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class MLP(nn.Module):
         classes: int | None = None,
         heads: int = 1,
         numbers: int | None = None,
+        text: TextForm | None = None,
     ) -> None:
         super().__init__()
         if min(dimension, width, depth, heads) < 1:
@@ -39,16 +46,17 @@ class MLP(nn.Module):
             )
         self.classes = classes
         self.numbers = numbers
-        self.condition = Conditioning(width, classes, numbers)
+        self.text = text
+        self.condition = Conditioning(width, classes, numbers, text)
         self.null = self.condition.null
         self.first = nn.Linear(dimension, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.last = nn.Linear(width, heads * dimension)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Any = None) -> Tensor:
         """The prediction, of shape `(batch, heads * dimension)`."""
-        c = self.condition(t, y)
+        c, _ = self.condition(t, y)
         h = self.first(x)
         for block in self.blocks:
             h = block(h, c)

@@ -5,10 +5,13 @@ Source: Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B, made small
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pathline.networks.embedding import Conditioning
+from pathline.networks.text import Attention, TextForm, Words
 
 
 class UNet(nn.Module):
@@ -22,9 +25,13 @@ class UNet(nn.Module):
         heads: How many predictions it makes, side by side.
         has_attention: Whether pixels of the lowest level attend to each other.
         numbers: How many numbers of about unit size each sample is conditioned on, or None; the null condition is NaN.
+        text: The form of captions that samples are conditioned on, or None; pixels look at the words on every level
+            but the first.
+
+    A network of several kinds of condition takes a dictionary: `{"class": ..., "numbers": ..., "text": ...}`.
 
     Raises:
-        ValueError: If a size is not positive, the width is no multiple of 8, or there are both classes and numbers.
+        ValueError: If a size is not positive, or the width is no multiple of 8.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class UNet(nn.Module):
         heads: int = 1,
         has_attention: bool = True,
         numbers: int | None = None,
+        text: TextForm | None = None,
     ) -> None:
         super().__init__()
         if min(channels, width, depth, heads) < 1 or width % 8:
@@ -45,10 +53,11 @@ class UNet(nn.Module):
             )
         self.classes = classes
         self.numbers = numbers
+        self.text = text
         self.depth = depth
         embedding = 4 * width
         widths = [width * 2**level for level in range(depth)]
-        self.condition = Conditioning(embedding, classes, numbers)
+        self.condition = Conditioning(embedding, classes, numbers, text)
         self.null = self.condition.null
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(_Block(widths[max(level - 1, 0)], w, embedding) for level, w in enumerate(widths))
@@ -57,10 +66,14 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             _Block(w + widths[min(level + 1, depth - 1)], w, embedding) for level, w in enumerate(widths)
         )
+        lower = range(1, depth) if depth > 1 else range(1)
+        self.reading = nn.ModuleDict(
+            {f"{way}{level}": _Reading(widths[level], embedding) for way in ("down", "up") for level in lower if text}
+        )
         self.last = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, heads * channels, 3, padding=1))
         nn.init.zeros_(self.last[-1].weight)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Any = None) -> Tensor:
         """The prediction, of shape `(batch, heads * channels, height, width)`.
 
         Raises:
@@ -69,18 +82,23 @@ class UNet(nn.Module):
         factor = 2 ** (self.depth - 1)
         if x.shape[-1] % factor or x.shape[-2] % factor:
             raise ValueError(f"the sides of an image must be multiples of {factor}, got {tuple(x.shape[-2:])}")
-        c = self.condition(t, y)
+        c, words = self.condition(t, y)
         h = self.first(x)
         skips = []
         for level, block in enumerate(self.down):
             h = block(nn.functional.avg_pool2d(h, 2) if level else h, c)
+            h = self._read(f"down{level}", h, words)
             skips.append(h)
         h = self.attention(self.middle(h, c))
         for level, block in reversed(list(enumerate(self.up))):
             h = block(torch.cat((h, skips[level]), 1), c)
+            h = self._read(f"up{level}", h, words)
             if level:
                 h = nn.functional.interpolate(h, scale_factor=2.0)
         return self.last(h)  # type: ignore[no-any-return]
+
+    def _read(self, place: str, h: Tensor, words: Words | None) -> Tensor:
+        return self.reading[place](h, words) if place in self.reading else h
 
 
 class _Block(nn.Module):
@@ -111,3 +129,16 @@ class _Attention(nn.Module):
         q, k, v = self.mix(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x + self.out(seen).mT.reshape(x.shape)  # type: ignore[no-any-return]
+
+
+class _Reading(nn.Module):
+    """Pixels look at words."""
+
+    def __init__(self, width: int, context: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.attention = Attention(width, context)
+
+    def forward(self, x: Tensor, words: Words) -> Tensor:
+        seen = self.attention(self.norm(x).flatten(2).mT, words)
+        return x + seen.mT.reshape(x.shape)  # type: ignore[no-any-return]

@@ -69,7 +69,7 @@ def train(
     Args:
         loss: The loss, with its field.
         data: All of it, of shape `(samples, *shape)`; `Rows` are read as they are needed.
-        y: Its conditions, one per sample, or None.
+        y: Its conditions, one per sample, or None; a tree of them, whose leaves may be `Rows` as well.
         steps: The step to stop after.
         batch_size: Samples a step, in all processes together; every sample is seen once an epoch.
         learning_rate: Of AdamW, if no optimizer is given.
@@ -120,7 +120,7 @@ def _as_tensor(leaf: Any) -> Any:
 
 
 def _check_labels(leaf: Any, count: int) -> None:
-    if isinstance(leaf, Tensor) and len(leaf) != count:
+    if isinstance(leaf, Tensor | Rows) and len(leaf) != count:
         raise ValueError(f"y must have one condition for each of the {count} samples, got {len(leaf)}")
 
 

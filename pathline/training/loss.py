@@ -11,6 +11,7 @@ Source: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, theorem 2; Vincent
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from pathline.training.times import Times, UniformTimes
 from pathline.training.weights import UnitWeight, Weight
 
 NOISE_STREAM, TIME_STREAM, DROP_STREAM, BRIDGE_STREAM = 2, 3, 4, 10
+ALL = "all"  # of the kinds of condition, in the shares that are dropped
 
 
 class Loss(nn.Module, ABC):
@@ -35,17 +37,20 @@ class Loss(nn.Module, ABC):
 
     Args:
         field: What is trained.
-        drop: The share of labels replaced by the null condition in training, so that guidance can be used.
+        drop: The share of labels replaced by the null condition in training, so that guidance can be used. Where there
+            are several kinds of condition, a dictionary may give each kind a share of its own, and "all" that of the
+            samples that lose all at once.
         seed: Of all that is drawn.
 
     Raises:
-        ValueError: If `drop` is not a probability.
+        ValueError: If `drop` is not a probability, or not one for each of such kinds.
     """
 
-    def __init__(self, field: Field, drop: float, seed: int) -> None:
+    def __init__(self, field: Field, drop: float | Mapping[str, float], seed: int) -> None:
         super().__init__()
-        if not 0 <= drop < 1:
-            raise ValueError(f"drop must be a share of labels from 0 to below 1, got {drop}")
+        for share in drop.values() if isinstance(drop, Mapping) else [drop]:
+            if not 0 <= share < 1:
+                raise ValueError(f"drop must be a share of labels from 0 to below 1, got {share}")
         self.field = field
         self.drop = drop
         self.noise = Noise(seed)
@@ -111,14 +116,31 @@ class Loss(nn.Module, ABC):
                 f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
                 "`null`, the condition that stands for none"
             )
+        shares = dict(self.drop) if isinstance(self.drop, Mapping) else {ALL: self.drop}
+        kinds = [ALL, *(y if isinstance(y, Mapping) else ())]
+        if not shares.keys() <= set(kinds):
+            raise ValueError(f"drop must be a share, or one for each of {', '.join(kinds)}, got {shares}")
         pieces = self.pieces(index, batch)
-        chance = torch.cat([noise.of(DROP_STREAM).uniform((count, 1))[:, 0] for noise, count in pieces])
-        gone = chance < self.drop
+        gone = {
+            kind: torch.cat(
+                [noise.of(DROP_STREAM).uniform((count, 1), kinds.index(kind))[:, 0] for noise, count in pieces]
+            )
+            < share
+            for kind, share in shares.items()
+        }
+        whole = gone.pop(ALL, torch.zeros(batch, dtype=torch.bool))
+        if not gone:
+            return _replaced(y, null, whole)
+        return {kind: _replaced(leaf, null[kind], whole | gone.get(kind, whole)) for kind, leaf in y.items()}
 
-        def drop(leaf: Tensor, null: Tensor) -> Tensor:
-            return torch.where(meet(gone.to(leaf.device), leaf), null[0].to(leaf.device, leaf.dtype), leaf)
 
-        return tree_map(drop, y, null)
+def _replaced(y: Any, null: Any, gone: Tensor) -> Any:
+    """Conditions, and the null one where they are gone."""
+    return tree_map(
+        lambda leaf, none: torch.where(meet(gone.to(leaf.device), leaf), none[0].to(leaf.device, leaf.dtype), leaf),
+        y,
+        null,
+    )
 
 
 class MatchingLoss(Loss):
@@ -129,7 +151,7 @@ class MatchingLoss(Loss):
         coupling: Which noise goes with which data.
         times: When along the path to look.
         weight: How much an error counts.
-        drop: The share of labels replaced by the null condition in training, so that guidance can be used.
+        drop: The share of labels replaced by the null condition in training, or the shares of several kinds.
         seed: Of the noise, times and drops: those of training sample i depend on (seed, i) only.
         source: Samples that the path begins at, of shape `(samples, *shape)`, drawn at random; noise unless given. A
             bridge needs it.
@@ -146,7 +168,7 @@ class MatchingLoss(Loss):
         coupling: Coupling | None = None,
         times: Times | None = None,
         weight: Weight | None = None,
-        drop: float = 0.0,
+        drop: float | Mapping[str, float] = 0.0,
         seed: int = 0,
         source: Tensor | None = None,
     ) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from pathline.fields.empirical import EmpiricalField
 from pathline.fields.field import Field, evaluating
@@ -70,7 +71,7 @@ class Subject:
         field: The model, without a condition.
         training: Of shape `(samples, *shape)`.
         held_out: The same.
-        y: What each training sample is conditioned on, if anything.
+        y: What each training sample is conditioned on, if anything: a tensor, or a tree of tensors or rows.
         held_out_y: The same of the held-out ones.
         is_of_classes: Whether those are class indices, so that the exact field of each class is known.
         start: Where samples of a bridge begin, and its points.
@@ -79,8 +80,8 @@ class Subject:
     field: Field
     training: Tensor
     held_out: Tensor
-    y: Tensor | None = None
-    held_out_y: Tensor | None = None
+    y: Any = None
+    held_out_y: Any = None
     is_of_classes: bool = False
     start: Tensor | None = None
 
@@ -99,9 +100,13 @@ class Subject:
             return None
         return EmpiricalField(x, self.field.path, y=y)
 
-    def given(self, y: Tensor | None) -> Field:
+    def given(self, y: Any) -> Field:
         """The model under conditions."""
         return self.field if y is None else self.field.given(y)
+
+    def given_held_out(self, rows: Tensor) -> Field:
+        """The model under the conditions of some held-out samples."""
+        return self.given(None if self.held_out_y is None else tree_map(lambda leaf: leaf[rows], self.held_out_y))
 
     def points(self, count: int, t: float, seed: int) -> tuple[Tensor, Field]:
         """Points of paths to held-out samples, and the model under their conditions."""
@@ -110,7 +115,7 @@ class Subject:
         data = self.held_out[rows]
         begin = noise.like(data) if self.start is None else self.start[noise.rows(len(data), len(self.start))]
         x = self.field.path.point(begin, data, t, noise.after(1).like).x
-        return x, self.given(None if self.held_out_y is None else self.held_out_y[rows])
+        return x, self.given_held_out(rows)
 
 
 def subject_of(run: Run) -> tuple[Subject, list[str], int]:
@@ -135,13 +140,14 @@ def subject_of(run: Run) -> tuple[Subject, list[str], int]:
     found = run.checkpoint()
     model = run.field_at(found)
     x, fresh = (run.normalisation.into(part.x[:]) for part in (training, held_out))
-    y, fresh_y = (None if part.y is None else run.conditions(part.y) for part in (training, held_out))
-    subject = Subject(model, x, fresh, y, fresh_y, bool(run.classes), run.source())
-    if run.numbers:
-        notes.append("the exact field under numbers is not known: no two samples have the same ones")
+    y, fresh_y = (run.conditions_of(part) for part in (training, held_out))
+    is_of_classes = run.kinds == ("class",)
+    subject = Subject(model, x, fresh, y, fresh_y, is_of_classes, run.source())
+    if run.kinds and not is_of_classes:
+        notes.append(f"the exact field under {' and '.join(run.kinds)} is not known: hardly two samples have the same")
     if run.config.is_bridge:
         notes.append("the exact field of a bridge between two data sets is not known here, and no floor of its loss")
-    if y is not None and fresh_y is not None and run.classes:
+    if y is not None and fresh_y is not None and is_of_classes:
         known = torch.isin(fresh_y, y)
         subject = replace(subject, held_out=fresh[known], held_out_y=fresh_y[known])
     return subject, notes, found.step
@@ -397,7 +403,7 @@ def samples(subject: Subject, effort: Effort, seed: int) -> Part:
     model, path = subject.field, subject.field.path
     count = min(effort.samples, len(subject.held_out)) if subject.held_out_y is not None else effort.samples
     rows = Noise(seed, stream=POINT_STREAM).permutation(len(subject.held_out))[:count]
-    own = subject.given(None if subject.held_out_y is None else subject.held_out_y[rows])
+    own = subject.given_held_out(rows)
     start = None
     if subject.start is not None:
         start = subject.start[Noise(seed, stream=POINT_STREAM).rows(count, len(subject.start))]

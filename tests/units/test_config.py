@@ -69,7 +69,7 @@ def test_edm_wraps_the_network():
 
 def test_every_toy_has_a_preset():
     toys = set(catalogue(Distribution)) - {"gaussian-mixture", "normal"}  # these are no toys: they need tensors
-    assert toys | {"digits", "images", "vectors", "circles-to-checkerboard"} == set(presets())
+    assert toys | {"digits", "images", "vectors", "circles-to-checkerboard", "shapes", "icons"} == set(presets())
     assert all(source_of(pl.load_config(name).data) == pl.ToySource(name) for name in toys)
 
 

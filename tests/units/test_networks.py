@@ -76,7 +76,7 @@ def test_each_number_counts(name, which):
 @pytest.mark.parametrize("row", [(NAN, NAN), (NAN, 1.0), (1e30, NAN)])
 def test_numbers_of_which_one_is_nan_are_none(name, row):
     network, x = made(name, numbers=2)
-    nn.init.normal_(network.condition.label.none)
+    nn.init.normal_(network.condition.numbers.none)
     assert network.null.isnan().tolist() == [True, True]
     none = network(x, T)
     assert torch.allclose(network(x, T, torch.tensor([row] * 4)), none, atol=1e-5)
@@ -123,12 +123,6 @@ def test_what_are_no_numbers_is_refused(name, y, said):
     network, x = made(name, numbers=2)
     with pytest.raises(ValueError, match=said):
         network(x, T, y)
-
-
-@each_network
-def test_classes_and_numbers_do_not_come_together(name):
-    with pytest.raises(ValueError, match=r"either classes or numbers .* got 3 and 2"):
-        made(name, classes=3, numbers=2)
 
 
 @each_network

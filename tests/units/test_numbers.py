@@ -24,7 +24,7 @@ def made(numbers=2, wrap=lambda network: network):
         torch.manual_seed(0)
         network = pl.MLP(3, 16, 1, numbers=numbers)
         nn.init.normal_(network.last.weight)
-        nn.init.normal_(network.condition.label.none)
+        nn.init.normal_(network.condition.numbers.none)
         return pl.NetworkField(wrap(network), PATH), torch.randn(5, 3)
 
 
@@ -140,7 +140,7 @@ def test_a_field_for_numbers_drops_and_refuses_transport_within_classes():
     config = settings(drop=0.3)
     field = config.field((2,), 0, 2)
     assert field.null.isnan().tolist() == [[True, True]] and config.loss(field).drop == 0.3
-    with pytest.raises(ValueError, match=r"coupling must be independent for .* numbers"):
+    with pytest.raises(ValueError, match=r"coupling must be independent for .* more than classes"):
         settings(coupling="optimal-transport").loss(field)
     assert settings(coupling="optimal-transport:0").loss(field).coupling == pl.OptimalTransportCoupling(False)
     assert settings().field((2,), 0).null is None
@@ -182,7 +182,7 @@ def test_a_run_keeps_the_units_of_its_numbers_and_some_of_them(doses):
     training = trained_on(run)
     assert run.numbers == ("age", "dose $") and run.normalisation_of_numbers == training.units_of_numbers
     assert torch.equal(run.conditions(training.y), training.units_of_numbers.into(training.y))
-    kept = run.kept_numbers()
+    kept = run.kept()["numbers"]
     assert sorted(kept.tolist()) == sorted(training.y.tolist())  # fewer than the most that are kept
     assert not torch.equal(kept, training.y)  # in an order of their own
 
@@ -214,7 +214,7 @@ def test_samples_are_under_the_numbers_that_are_given_in_the_units_of_the_data(d
 def test_samples_are_under_the_numbers_of_training_samples_unless_told(doses, tmp_path):
     run = pl.Run.open(doses)
     x, y = sampled(doses, tmp_path, "--count", "200")
-    kept = run.kept_numbers()
+    kept = run.kept()["numbers"]
     assert np.array_equal(y, torch.cat((kept, kept))[:200].numpy())
     truth = pl.sample(run.field().given(run.conditions(torch.from_numpy(y))), (200, 2), steps=3, seed=0)
     assert np.allclose(x, run.normalisation.back(truth).numpy(), atol=1e-4)
@@ -244,21 +244,21 @@ def test_what_are_no_numbers_of_a_run_is_refused(doses, capsys, flags, said):
 
 
 def test_a_run_whose_numbers_are_gone_says_so_and_samples_under_given_ones(doses, tmp_path, capsys):
-    kept = (doses / "numbers.safetensors").read_bytes()
-    (doses / "numbers.safetensors").unlink()
+    kept = (doses / "conditions.safetensors").read_bytes()
+    (doses / "conditions.safetensors").unlink()
     try:
         assert main(["sample", str(doses)]) == 2
-        assert "numbers.safetensors, numbers to make samples under, cannot be read" in capsys.readouterr().err
+        assert "conditions.safetensors, conditions to make samples under, cannot be read" in capsys.readouterr().err
         sampled(doses, tmp_path, "--numbers", "2021,-350", "--count", "2")
     finally:
-        (doses / "numbers.safetensors").write_bytes(kept)
+        (doses / "conditions.safetensors").write_bytes(kept)
 
 
 def test_numbers_of_a_run_without_any_are_refused(tmp_path, capsys):
     pl.Run.create(tmp_path / "bare", settings(data="moons"), pl.ToySource("moons", 20).load())
     about = json.loads((tmp_path / "bare" / "config.json").read_text())["samples"]
     assert about["numbers"] == [] and about["normalisation_of_numbers"] is None
-    assert not (tmp_path / "bare" / "numbers.safetensors").exists()
+    assert not (tmp_path / "bare" / "conditions.safetensors").exists()
     assert pl.Run.open(tmp_path / "bare").normalisation_of_numbers is None
 
 
