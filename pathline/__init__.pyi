@@ -3,6 +3,7 @@ from . import plots as plots
 from . import verify as verify
 from .config import Config as Config
 from .config import load_config as load_config
+from .data.captions import unseen_pairs as unseen_pairs
 from .data.distributions import Distribution as Distribution
 from .data.distributions import GaussianMixture as GaussianMixture
 from .data.distributions import Normal as Normal
@@ -10,6 +11,7 @@ from .data.files import FileSource as FileSource
 from .data.huggingface import HuggingFaceSource as HuggingFaceSource
 from .data.idx import IDXSource as IDXSource
 from .data.images import ImageFolderSource as ImageFolderSource
+from .data.shapes import ShapesSource as ShapesSource
 from .data.source import Normalisation as Normalisation
 from .data.source import Rows as Rows
 from .data.source import Samples as Samples
@@ -21,11 +23,15 @@ from .data.toys import Rings as Rings
 from .data.toys import Spiral as Spiral
 from .data.toys import ToySource as ToySource
 from .estimator import FlowMatcher as FlowMatcher
+from .fields.adapters import times_of as times_of
 from .fields.bridge import MixtureBridgeField as MixtureBridgeField
 from .fields.compiled import CompiledField as CompiledField
+from .fields.discrete import DiscreteSchedule as DiscreteSchedule
+from .fields.discrete import EDMSchedule as EDMSchedule
 from .fields.empirical import EmpiricalField as EmpiricalField
 from .fields.exact import MixtureField as MixtureField
 from .fields.field import Field as Field
+from .fields.foreign import ForeignField as ForeignField
 from .fields.guidance import ClassifierFree as ClassifierFree
 from .fields.network import NetworkField as NetworkField
 from .fields.preconditioned import Preconditioned as Preconditioned
@@ -49,6 +55,8 @@ from .metrics.distances import memorisation_ratio as memorisation_ratio
 from .metrics.transport import path_straightness as path_straightness
 from .metrics.transport import transport_cost as transport_cost
 from .networks.mlp import MLP as MLP
+from .networks.text import Text as Text
+from .networks.text import TextForm as TextForm
 from .networks.unet import UNet as UNet
 from .noise import Noise as Noise
 from .paths.bridge import BridgePath as BridgePath
@@ -140,6 +148,14 @@ from .solvers.solver import Solver as Solver
 from .solvers.solver import walk as walk
 from .solvers.stochastic import EulerMaruyama as EulerMaruyama
 from .solvers.stochastic import StochasticHeun as StochasticHeun
+from .text.embedded import embedded as embedded
+from .text.encoder import Encoder as Encoder
+from .text.encoder import encoder_from as encoder_from
+from .text.function import FunctionEncoder as FunctionEncoder
+from .text.transformers import ClipEncoder as ClipEncoder
+from .text.transformers import MinilmEncoder as MinilmEncoder
+from .text.transformers import T5Encoder as T5Encoder
+from .text.words import WordsEncoder as WordsEncoder
 from .trainer import Trainer as Trainer
 from .training.augment import Augmentation as Augmentation
 from .training.augment import DequantiseAugmentation as DequantiseAugmentation
