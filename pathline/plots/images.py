@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pathline.plots.axes import checked, demo_path, label, new_axes, save
 
+LETTER = 0.082  # inches that one takes in the name of a row
 SHAPE = ("n", "channels", "height", "width")
 
 
@@ -47,7 +48,8 @@ def image_grid(
     sheet = tile(np.clip(images, 0, 1), columns, paper=0.0 if channels == 1 else 1.0)
     rows = -(-len(images) // columns)
     if ax is None:
-        ax = new_axes(0.55 * columns + 0.5, 0.55 * rows + 0.35)
+        longest = max(map(len, row_names), default=0)
+        ax = new_axes(0.55 * columns + 0.5 + LETTER * max(longest - 4, 0), 0.55 * rows + 0.35)
     ax.imshow(sheet.squeeze(-1) if channels == 1 else sheet, cmap="gray_r", vmin=0, vmax=1)
     ax.spines[:].set_visible(False)
     ax.set_xticks([])

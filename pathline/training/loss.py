@@ -121,13 +121,11 @@ class Loss(nn.Module, ABC):
         if not shares.keys() <= set(kinds):
             raise ValueError(f"drop must be a share, or one for each of {', '.join(kinds)}, got {shares}")
         pieces = self.pieces(index, batch)
-        gone = {
-            kind: torch.cat(
-                [noise.of(DROP_STREAM).uniform((count, 1), kinds.index(kind))[:, 0] for noise, count in pieces]
-            )
-            < share
-            for kind, share in shares.items()
-        }
+
+        def chances(draw: int) -> Tensor:
+            return torch.cat([noise.of(DROP_STREAM).uniform((count, 1), draw)[:, 0] for noise, count in pieces])
+
+        gone = {kind: chances(kinds.index(kind)) < share for kind, share in shares.items()}
         whole = gone.pop(ALL, torch.zeros(batch, dtype=torch.bool))
         if not gone:
             return _replaced(y, null, whole)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pathline.fields.network import NetworkField
 from pathline.metrics.transport import transport_cost
 from pathline.networks.mlp import MLP
+from pathline.networks.text import Text
 from pathline.noise import Noise
 from pathline.paths.couplings import Coupling, IndependentCoupling, OptimalTransportCoupling
 from pathline.paths.path import GaussianPath
@@ -91,6 +92,36 @@ def labels_drop_at_their_rate() -> Iterator[Figure]:
     yield Figure("z of the rate", abs(dropped - 0.2 * count) / math.sqrt(count * 0.16), 4.42)
     loss.eval()(torch.zeros(count, 1), y, 0)
     yield Figure("dropped in eval mode", int((network.heard == network.null).sum()), 0)
+
+
+class _Several(_Listening):
+    """The same for conditions of several kinds: a class, and captions in three parts."""
+
+    heard: Any
+    null = {"class": 3, "text": Text(torch.zeros(2).long(), torch.zeros(2, dtype=torch.bool), torch.zeros(1))}  # type: ignore[assignment]
+
+
+@law(17, once)
+def kinds_drop_at_rates_of_their_own() -> Iterator[Figure]:
+    """Of several kinds each is dropped at its rate, beside all at once, independently, and whole."""
+    network, count = _Several(), 50_000
+    loss = MatchingLoss(
+        NetworkField(network, GaussianPath(LinearSchedule())), drop={"all": 0.1, "class": 0.3, "text": 0.2}
+    )
+    text = Text(torch.ones(count, 2).long(), torch.ones(count, 2, dtype=torch.bool), torch.ones(count, 1))
+    loss(torch.zeros(count, 1), {"class": torch.zeros(count, dtype=torch.long), "text": text}, 0)
+    of_class, heard = network.heard["class"] == 3, network.heard["text"]
+    of_text = ~heard.mask.any(1)
+    both = 0.1 + 0.9 * 0.3 * 0.2
+    for name, gone, share in (
+        ("class", of_class, 1 - 0.9 * 0.7),
+        ("text", of_text, 1 - 0.9 * 0.8),
+        ("both", of_class & of_text, both),
+    ):
+        z = abs(int(gone.sum()) - share * count) / math.sqrt(count * share * (1 - share))
+        yield Figure(f"z of the rate, {name}", z, 4.9)
+    torn = (heard.tokens.any(1) == of_text) | (heard.mask.all(1) == of_text) | (heard.pooled[:, 0].bool() == of_text)
+    yield Figure("captions dropped in part", int(torn.sum()), 0)
 
 
 @law(17, once)

@@ -324,6 +324,20 @@ MUTANTS = [
         (17, "labels_drop_at_their_rate", None),
     ),
     Mutant(
+        "kinds of condition that are dropped by one draw",
+        "training/loss.py",
+        "chances(kinds.index(kind)) < share",
+        "chances(0) < share",
+        (17, "kinds_drop_at_rates_of_their_own", None),
+    ),
+    Mutant(
+        "a kind that is spared where all are dropped",
+        "training/loss.py",
+        "whole | gone.get(kind, whole)",
+        "gone.get(kind, whole)",
+        (17, "kinds_drop_at_rates_of_their_own", None),
+    ),
+    Mutant(
         "the average not applied",
         "training/ema.py",
         "            value.copy_(mine)",

@@ -1,0 +1,109 @@
+"""How often a picture shows what its prompt says: `python benchmarks/shapes.py [RUN]` (15 minutes to train, 8 to draw).
+
+Samples a model of `pathline train shapes` under prompts whose things were trained on, and under ones that tell of a
+colour and a shape that were never trained on together, at w = 0, 1, 2, 4 and 8. The checker reads every picture back:
+number, colours, shapes, relation, and sizes where they are told. Printed with 95% intervals (Wilson), beside how often
+the checker agrees with pictures that are drawn, and with prompts of other pictures. With a folder as a second argument,
+the table is drawn there as shapes_guidance.png, and pictures under ten prompts as shapes.png.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+
+import pathline as pl
+from pathline.cli.main import main
+from pathline.data.shape_reader import agrees
+from pathline.data.shape_words import parse, prompts
+from pathline.data.shapes import scenes
+from pathline.plots.axes import COLOURS, key, label, new_axes, save
+from pathline.plots.images import image_grid
+
+COUNT, STEPS = 500, 20
+SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
+SHOWN = (
+    "a red circle",
+    "a large blue triangle",
+    "a small yellow square",
+    "a purple cross left of an orange circle",
+    "a large green square above a small red triangle",
+    "a blue circle below a yellow triangle",
+    "a purple circle",
+    "a large orange square",
+    "a green triangle right of a red cross",
+    "a small yellow cross above a large purple circle",
+)
+
+
+def drawn(run: pl.Run, texts: list[str], w: float, seed: int) -> torch.Tensor:
+    """A picture for each prompt, as levels."""
+    field = run.field()
+    given = pl.guided(field, run.encoder.encode(texts), w)
+    return run.normalisation.back(pl.sample(given, (len(texts), *run.shape), steps=STEPS, seed=seed))
+
+
+def told(right: int, count: int) -> tuple[float, float, float]:
+    """A share with its 95% interval."""
+    low, high = binomtest(right, count).proportion_ci(method="wilson")
+    return right / count, low, high
+
+
+def words(found: tuple[float, float, float]) -> str:
+    return f"{found[0]:6.1%} ({found[1]:.1%} to {found[2]:.1%})"
+
+
+def checker() -> None:
+    """How sure the checker is."""
+    made = scenes(10_000, seed=100)
+    captions, y = made.captions()
+    texts = [captions[k] for k in y.tolist()]
+    right = sum(agrees(texts, made.pictures()))
+    print(f"the checker on drawn pictures: {words(told(right, len(texts)))}")
+    other = [(text, i) for i, text in enumerate(texts[1:] + texts[:1]) if parse(text).things != parse(texts[i]).things]
+    pictures = made.pictures()[torch.tensor([i for _, i in other])]
+    wrong = sum(agrees([text for text, _ in other], pictures))
+    print(f"on pictures of another prompt:  {words(told(wrong, len(other)))}\n")
+
+
+def measure(run: pl.Run) -> dict[bool, list[tuple[float, float, float]]]:
+    """The table."""
+    found: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    print(f"{'w':>4}  {'things that were trained on':32}things that were not")
+    for w in SCALES:
+        for is_unseen in found:
+            texts = list(prompts(COUNT, is_unseen, seed=1))
+            found[is_unseen].append(told(sum(agrees(texts, drawn(run, texts, w, 5))), COUNT))
+        print(f"{w:4g}  {words(found[False][-1]):32}{words(found[True][-1])}", flush=True)
+    return found
+
+
+def draw(run: pl.Run, found: dict[bool, list[tuple[float, float, float]]], folder: Path) -> None:
+    """Both pictures."""
+    ax = new_axes(4.2, 3.2)
+    for (is_unseen, row), colour in zip(found.items(), COLOURS, strict=False):
+        value, low, high = (torch.tensor(part) for part in zip(*row, strict=True))
+        name = "colour and shape never seen together" if is_unseen else "seen in training"
+        ax.plot(SCALES, value, "o-", color=colour, label=name)
+        ax.fill_between(SCALES, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.set_ylim(0, 1)
+    save(key(label(ax, x="guidance $w$", y="pictures that show what was said")), folder / "shapes_guidance.png")
+    x = drawn(run, [text for text in SHOWN for _ in range(10)], 4.0, 7)
+    names = [text + (" *" if parse(text).is_unseen else "") for text in SHOWN]
+    save(image_grid((x / 255).numpy(), 10, names, "guidance 4 (*: never seen)"), folder / "shapes.png")
+
+
+if __name__ == "__main__":
+    checker()
+    with tempfile.TemporaryDirectory() as where:
+        place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(where) / "shapes"
+        if len(sys.argv) < 2:
+            assert main(["train", "shapes", "--out", str(place)]) == 0
+        trained = pl.Run.open(place)
+        shares = measure(trained)
+        if len(sys.argv) > 2:
+            draw(trained, shares, Path(sys.argv[2]))
