@@ -61,11 +61,9 @@ def measure(run: pl.Run, folder: Path | None) -> None:
         texts = seen + unseen
         made = drawn(run, [text for text in texts for _ in range(9)], run.config.guidance, 7)
         x = torch.cat((torch.cat((seen_icons, unseen_icons))[:, None], made.unflatten(0, (len(texts), 9))), 1)
+        names = [*seen, *(f"{text} *" for text in unseen)]
         title = f"the real icon, and nine of the model, guidance {run.config.guidance:g} (*: pair never seen)"
-        save(
-            image_grid((x.flatten(0, 1) / 255).numpy(), 10, seen + [f"{t} *" for t in unseen], title),
-            folder / "icons.png",
-        )
+        save(image_grid((x.flatten(0, 1) / 255).numpy(), 10, names, title), folder / "icons.png")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from pathline.data.cache import About, Block, CachedSource, state_of
 from pathline.data.captions import caption_of, key_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Condition, check_numbers, refuse_unique
+from pathline.data.credits import credit_of
 from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, of_bad, settle
 from pathline.specs import did_you_mean
 
@@ -108,13 +109,15 @@ class ImageFolderSource(CachedSource):
         what, way_out = ("labels", "leave them out") if metadata else ("folders", "put the images into one folder")
         refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
         name = Path(self.path).resolve().name  # of all the path, this may be told in a model's card
+        credit = credit_of(wanted, name)
         kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels"
         of_classes = f" in {len(classes):,} classes" if classes else ""
         unused = "; its captions are not used (--text words conditions on them)"
         of_text = told(len(captions), empty) if self.text else unused if any(row.has_caption for row in rows) else ""
         yield About(
             title=f"{name}{part and '/'}{part[:-1]}: {count:,} {kind}{of_classes}{of_text}{of_bad(bad)}",
-            source=name,
+            licence=credit.licence,
+            source=credit.source,
             classes=classes,
             numbers=numbers,
             normalisation=LEVELS,

@@ -1,10 +1,12 @@
 """Pairs of things that are never trained on together: which they are, and what of them is still seen."""
 
+import hashlib
 import random
 
 import pytest
 
 from pathline.data.captions import OTHERS, WITH, unseen_pairs
+from pathline.data.credits import KNOWN, Credit, credit_of
 
 pytestmark = pytest.mark.fast
 
@@ -83,3 +85,14 @@ def test_more_than_can_be_held_out_is_refused():
     for share in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="share must be between 0 and 1, got"):
             unseen_pairs(captions, share)
+
+
+def test_a_known_data_set_is_told_by_the_names_of_its_files():
+    (key,) = KNOWN
+    assert credit_of(["b.png", "a.png"], "cats") == ("not stated", "cats")
+    assert KNOWN[key].licence == "CC BY 3.0" and "Yusuke Kamiyamane" in KNOWN[key].source
+    names = ("b.png", "a.png")
+    known = hashlib.sha256(b"a.png\nb.png").hexdigest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KNOWN, known, Credit("CC BY 4.0", "A. Painter"))
+        assert credit_of(names, "cats") == credit_of(reversed(names), "dogs") == ("CC BY 4.0", "A. Painter")
