@@ -99,6 +99,26 @@ def test_an_edit_depends_on_its_point_and_number_alone():
     assert not torch.equal(*drawn)  # a fresh seed
 
 
+class Tight(pl.Field):
+    """A field of which no more than some points fit into memory."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.path, self.prediction, self.most = LINEAR, pl.VELOCITY, most
+
+    def forward(self, x, t):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("can't allocate memory")
+        return FIELD(x, t)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_where_memory_runs_out_the_same_edits_come_in_smaller_batches(strength):
+    for sampler in (pl.DDIM(1.0), pl.ODESampler()):
+        tight, wide = (edit(Tight(most), points(20), strength, sampler, 8, 1) for most in (6, 20))
+        torch.testing.assert_close(tight, wide)
+
+
 class Counted(pl.Field):
     """Counts its calls, and notes their times."""
 
@@ -114,7 +134,13 @@ class Counted(pl.Field):
 
 @pytest.mark.parametrize(
     ("strength", "seen"),
-    [(0.3, [0.7, 0.8, 0.9]), (0.35, [0.65, 0.7, 0.8, 0.9]), (0.04, [0.96]), (1.0, [k / 10 for k in range(10)])],
+    [
+        (0.3, [0.7, 0.8, 0.9]),
+        (0.8, [k / 10 for k in range(2, 10)]),
+        (0.35, [0.65, 0.7, 0.8, 0.9]),
+        (0.04, [0.96]),
+        (1.0, [k / 10 for k in range(10)]),
+    ],
 )
 def test_only_the_steps_after_t_are_taken(strength, seen):
     field = Counted().train()
@@ -211,6 +237,16 @@ def test_a_sample_is_its_own_and_draws_anew():
         ends = [list(langevin(FIELD, x, 0.5, 1))[-1] for _ in range(2)]
     torch.testing.assert_close(part, whole[:5])
     assert not torch.equal(*ends)
+
+
+def test_a_step_has_a_tenth_of_the_scale_of_the_noise_unless_given():
+    """That is 2 (0.16 beta)^2, at any t and on any path."""
+    for schedule in (pl.LinearSchedule(), pl.CosineSchedule()):
+        field = pl.MixtureField(NORMAL, pl.GaussianPath(schedule))
+        for t in (0.0, 0.7):
+            length = 2 * (0.16 * float(schedule.beta(torch.tensor(t, dtype=F64)))) ** 2
+            given, left = ([*langevin(field, points(5), t, 3, size, seed=1)][-1] for size in (length, None))
+            torch.testing.assert_close(left, given)
 
 
 def test_at_data_a_score_that_is_known_is_followed_and_one_that_is_not_is_refused():
