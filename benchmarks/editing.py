@@ -19,13 +19,11 @@ from torch import Tensor
 
 import pathline as pl
 from pathline.cli.main import main
-from pathline.sampling.editing import edit
-from pathline.sampling.inversion import ROUND_TRIP, invert
 
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "editing.png"
 OTHERS = (("v", "cosine"), ("noise", "variance-preserving"), ("noise", "cosine"))
 WAYS = (
-    ("RK4, CosineGrid (ROUND_TRIP)", ROUND_TRIP, (25, 50, 100)),
+    ("RK4, CosineGrid (ROUND_TRIP)", pl.ROUND_TRIP, (25, 50, 100)),
     ("RK4, uniform", pl.ODESampler(pl.RK4), (100,)),
     ("Heun, CosineGrid", pl.ODESampler(pl.HEUN, pl.CosineGrid()), (100,)),
     ("default", pl.default_sampler(), (100,)),
@@ -52,7 +50,7 @@ def there_and_back(run: pl.Run, ways: tuple[tuple[str, pl.Sampler, tuple[int, ..
         for steps in counts:
             said = []
             for corrections in range(3):
-                noise = invert(field, x, sampler, steps, corrections=corrections)
+                noise = pl.invert(field, x, sampler, steps, corrections=corrections)
                 off = pl.sample(field, tuple(x.shape), sampler, steps, start=noise) - x
                 said.append(f"{off.abs().max():>10.1e}{off.square().mean().sqrt():>10.1e}")
             calls = steps * len(sampler.nodes)
@@ -75,7 +73,7 @@ def by_strength(run: pl.Run) -> None:
     curves: dict[str, list[float]] = {"own": [], "free": [], "other": [], "kept": [], "asked": [], "left": []}
     for strength in STRENGTHS:
         edits = [
-            edit(target, x, strength, seed=1)
+            pl.edit(target, x, strength, seed=1)
             for target in (field.given(y), field.given(None), pl.guided(field, other, 2.0))
         ]
         ways = [float((made - x).square().mean().sqrt()) for made in edits]
@@ -88,9 +86,9 @@ def by_strength(run: pl.Run) -> None:
         print(
             f"{strength:<10g}" + "".join(f"{v:>12.3f}" if k in (0, 2, 4) else f"{v:>12.1%}" for k, v in enumerate(row))
         )
-    noise = invert(field.given(y), x, steps=50)
+    noise = pl.invert(field.given(y), x, steps=50)
     for w in (1.0, 2.0):
-        turned = pl.sample(pl.guided(field, other, w), tuple(x.shape), ROUND_TRIP, 50, start=noise)
+        turned = pl.sample(pl.guided(field, other, w), tuple(x.shape), pl.ROUND_TRIP, 50, start=noise)
         far, found = float((turned - x).square().mean().sqrt()), run.normalisation.back(turned)
         said = f"{far:>12.3f}{reads(reader, found, other):>12.1%}{reads(reader, found, y):>12.1%}"
         print(f"by inversion, into another class, w = {w:g}".ljust(58) + said, flush=True)
@@ -107,7 +105,7 @@ def draw(run: pl.Run, x: Tensor, y: Tensor, curves: dict[str, list[float]], pair
     first = torch.stack([x[(y == k).nonzero()[0, 0]] for k in SHOWN])
     start, asked = torch.cat((first, first)), torch.tensor([*SHOWN, *INTO])
     field = pl.guided(run.field(), asked, 2.0)
-    states = torch.stack([edit(field, start, strength, seed=1) for strength in STRENGTHS])
+    states = torch.stack([pl.edit(field, start, strength, seed=1) for strength in STRENGTHS])
     rows = [str(k) for k in SHOWN] + [f"{a} to {b}" for a, b in zip(SHOWN, INTO, strict=True)]
     grid, far, read = pl.plots.panels(3, width=4.3, height=4.4, width_ratios=(2.2, 1, 1))
     sheet = states.swapaxes(0, 1).reshape(-1, *run.shape)
@@ -142,7 +140,7 @@ def measured(folder: Path, given: str | None) -> None:
         out = folder / f"{prediction}-{schedule}"
         flags = ["--prediction", prediction, "--schedule", schedule, "--steps", "800", "--out", str(out)]
         assert main(["train", "digits", *flags]) == 0
-        there_and_back(pl.Run.open(out), ((f"ROUND_TRIP: {prediction}, {schedule}", ROUND_TRIP, (100,)),))
+        there_and_back(pl.Run.open(out), ((f"ROUND_TRIP: {prediction}, {schedule}", pl.ROUND_TRIP, (100,)),))
     by_strength(run)
 
 

@@ -6,8 +6,6 @@ import torch
 from sklearn.datasets import load_digits
 
 import pathline as pl
-from pathline.sampling.editing import edit
-from pathline.sampling.inversion import interpolate
 
 digits = load_digits()
 data = torch.from_numpy(digits.images).float()[:, None] / 8 - 1  # pixels from -1 to 1
@@ -18,9 +16,9 @@ mixture = pl.GaussianMixture(
 field = pl.MixtureField(mixture, pl.GaussianPath(pl.LinearSchedule()))
 
 first, last = data[[1, 3, 7, 5]], data[[4, 8, 2, 0]]
-way = interpolate(field, first, last, 9).swapaxes(0, 1)
+way = pl.interpolate(field, first, last, 9).swapaxes(0, 1)
 strengths = [k / 8 for k in range(9)]
-edits = torch.stack([edit(field, first, strength, seed=1) for strength in strengths])
+edits = torch.stack([pl.edit(field, first, strength, seed=1) for strength in strengths])
 
 left, right = pl.plots.panels(2, width=4.4, height=2.5)
 pl.plots.image_grid((1 + way.flatten(0, 1)) / 2, 9, title="from one digit to another", ax=left)

@@ -101,6 +101,8 @@ from .sampling.curvature import curvature_grid as curvature_grid
 from .sampling.dynamics import diffusion_of as diffusion_of
 from .sampling.dynamics import flow_of as flow_of
 from .sampling.dynamics import langevin_of as langevin_of
+from .sampling.editing import edit as edit
+from .sampling.editing import langevin as langevin
 from .sampling.exponential import ExponentialSDE as ExponentialSDE
 from .sampling.fit import FitStep as FitStep
 from .sampling.fit import converged as converged
@@ -114,6 +116,10 @@ from .sampling.grids import PowerGrid as PowerGrid
 from .sampling.grids import QuantileGrid as QuantileGrid
 from .sampling.grids import ShiftedGrid as ShiftedGrid
 from .sampling.grids import UniformGrid as UniformGrid
+from .sampling.inversion import ROUND_TRIP as ROUND_TRIP
+from .sampling.inversion import interpolate as interpolate
+from .sampling.inversion import invert as invert
+from .sampling.inversion import slerp as slerp
 from .sampling.multistep import GeneralSampler as GeneralSampler
 from .sampling.multistep import Multistep as Multistep
 from .sampling.sample import sample as sample

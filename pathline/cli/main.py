@@ -12,6 +12,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a model: pathline train digits",
     "sample": "make samples with a trained model: pathline sample runs/digits --class 3",
+    "edit": "make samples like given ones: pathline edit runs/digits --class 3 --strength 0.5",
     "tune": "fit a solver to a trained model, for samples in few calls: pathline tune runs/digits --evaluations 8",
     "compare": "which sampler is nearest in how many calls of a trained model: pathline compare runs/digits",
     "likelihood": "how likely samples are under a trained model: pathline likelihood runs/digits --data my.npz",

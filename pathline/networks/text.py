@@ -102,8 +102,8 @@ class TextEmbedding(nn.Module):
         super().__init__()
         self.form = form
         self.words = nn.Embedding(form.words + 1, width) if form.words else nn.Linear(form.features, width)
-        self.places = nn.Parameter(0.02 * torch.randn(form.length, width))
-        self.whole = nn.Parameter(0.02 * torch.randn(width))
+        self.places = nn.Parameter(0.5 * torch.randn(form.length, width))  # as large as words: order must be seen
+        self.whole = nn.Parameter(0.5 * torch.randn(width))
         self.pooled = nn.Linear(form.pooled, width, bias=False) if form.pooled else None
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

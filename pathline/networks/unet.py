@@ -5,6 +5,7 @@ Source: Ho et al. 2020, https://arxiv.org/abs/2006.11239, appendix B, made small
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -132,13 +133,22 @@ class _Attention(nn.Module):
 
 
 class _Reading(nn.Module):
-    """Pixels look at words."""
+    """Pixels, which know where they are, look at words."""
 
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, width)
+        self.place = nn.Linear(8, width, bias=False)
         self.attention = Attention(width, context)
 
     def forward(self, x: Tensor, words: Words) -> Tensor:
-        seen = self.attention(self.norm(x).flatten(2).mT, words)
-        return x + seen.mT.reshape(x.shape)  # type: ignore[no-any-return]
+        tokens = self.norm(x).flatten(2).mT + self.place(_places(x))
+        return x + self.attention(tokens, words).mT.reshape(x.shape)  # type: ignore[no-any-return]
+
+
+def _places(x: Tensor) -> Tensor:
+    """Waves of half a period and of a whole one down and across an image, of shape `(pixels, 8)`."""
+    down, across = (torch.linspace(-1, 1, side, device=x.device) for side in x.shape[-2:])
+    angles = torch.stack(torch.meshgrid(down, across, indexing="ij"), -1).flatten(0, 1) * math.pi
+    angles = torch.cat((angles / 2, angles), 1)
+    return torch.cat((angles.sin(), angles.cos()), 1).to(x.dtype)
