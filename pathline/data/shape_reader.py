@@ -162,7 +162,7 @@ def _blobs(colour: NDArray[Any], is_covered: NDArray[Any]) -> NDArray[Any]:
     for k in range(len(COLOURS)):
         labels = ndimage.label(is_covered & (colour == k), inside)[0]
         blobs = np.where(labels > 0, labels + blobs.max(initial=0), blobs)
-    sizes = np.bincount(blobs.ravel())
+    sizes = np.bincount(blobs.ravel(), minlength=1)
     is_kept = sizes >= SPECK
     is_kept[0] = False
     renumbered = np.where(is_kept, is_kept.cumsum(), 0)
