@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 import pathline as pl
 from pathline.cli.main import main
-from pathline.data.shape_reader import agrees
+from pathline.data.shape_reader import agreement
 from pathline.data.shape_words import parse, prompts
 from pathline.data.shapes import scenes
 from pathline.plots.axes import COLOURS, key, label, new_axes, save
@@ -57,17 +57,22 @@ def words(found: tuple[float, float, float]) -> str:
     return f"{found[0]:6.1%} ({found[1]:.1%} to {found[2]:.1%})"
 
 
+def shown(text: str) -> list[tuple[str, str]]:
+    """The colours and shapes that a prompt tells of."""
+    return sorted((thing.colour, thing.shape) for thing in parse(text).things)
+
+
 def checker() -> None:
     """How sure the checker is."""
     made = scenes(10_000, seed=100)
     captions, y = made.captions()
     texts = [captions[k] for k in y.tolist()]
-    right = sum(agrees(texts, made.pictures()))
+    right = int(agreement(texts, made.pictures()).sum())
     print(f"the checker on drawn pictures: {words(told(right, len(texts)))}")
-    other = [(text, i) for i, text in enumerate(texts[1:] + texts[:1]) if parse(text).things != parse(texts[i]).things]
+    other = [(text, i) for i, text in enumerate(texts[1:] + texts[:1]) if shown(text) != shown(texts[i])]
     pictures = made.pictures()[torch.tensor([i for _, i in other])]
-    wrong = sum(agrees([text for text, _ in other], pictures))
-    print(f"on pictures of another prompt:  {words(told(wrong, len(other)))}\n")
+    wrong = int(agreement([text for text, _ in other], pictures).sum())
+    print(f"on pictures of other things:    {words(told(wrong, len(other)))}\n")
 
 
 def measure(run: pl.Run) -> dict[bool, list[tuple[float, float, float]]]:
@@ -77,7 +82,8 @@ def measure(run: pl.Run) -> dict[bool, list[tuple[float, float, float]]]:
     for w in SCALES:
         for is_unseen in found:
             texts = list(prompts(COUNT, is_unseen, seed=1))
-            found[is_unseen].append(told(sum(agrees(texts, drawn(run, texts, w, 5))), COUNT))
+            right = int(agreement(texts, drawn(run, texts, w, 5)).sum())
+            found[is_unseen].append(told(right, COUNT))
         print(f"{w:4g}  {words(found[False][-1]):32}{words(found[True][-1])}", flush=True)
     return found
 

@@ -19,7 +19,7 @@ FEW = ["--steps", "2"]
 def shapes(tmp_path_factory):
     """A run on few shapes, which has learned next to nothing."""
     out = tmp_path_factory.mktemp("runs") / "shapes"
-    assert main(["train", "shapes", "--data", "shapes:300", "--out", str(out), *SMALL]) == 0
+    assert main(["train", "shapes", "--data", "shapes:100", "--out", str(out), *SMALL]) == 0
     return out
 
 
@@ -122,12 +122,14 @@ def test_a_file_of_prompts_with_none_or_no_text_is_refused(shapes, tmp_path, cap
         assert said in capsys.readouterr().err
 
 
-def test_prompts_for_an_unconditional_model_are_refused(tmp_path, capsys):
-    out = tmp_path / "run"
-    assert main(["train", "shapes", "--data", "shapes:60", "--text", "none", "--out", str(out), *SMALL]) == 0
-    assert pl.Run.open(out).kinds == ()
-    assert main(["sample", str(out), "--prompt", "a red circle"]) == 2
+def test_prompts_for_an_unconditional_model_are_refused(bare, capsys):
+    assert main(["sample", str(bare), "--prompt", "a red circle"]) == 2
     assert "--prompt needs a model with text" in capsys.readouterr().err
+
+
+def test_captions_may_be_left_alone():
+    samples = pl.Config(data="shapes:60").load()
+    assert samples.conditions == {} and samples.captions == () and samples.x.shape == (60, 3, 16, 16)
 
 
 def test_captions_are_asked_for_where_there_are_none(tmp_path, capsys):
@@ -189,6 +191,7 @@ def test_a_run_whose_words_are_gone_or_changed_says_so(shapes, capsys):
         path.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_a_training_with_captions_goes_on_as_if_it_had_not_stopped(shapes, tmp_path):
     flags = ["--data", "shapes:300", *SMALL]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
