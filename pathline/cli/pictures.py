@@ -100,7 +100,7 @@ def labels(run: Run, count: int, columns: int) -> Any:
     index = torch.arange(count)
     if run.kinds in ((), ("class",)):
         return index * len(run.classes) // count if run.classes else None
-    kept = run.by_kind(run.tree_of(run.kept()))
+    kept = run.kept()
     size = len(next(iter(kept.values())))
     if len(run.shape) == 1:
         return run.tree_of({kind: value[index % size] for kind, value in kept.items()})
