@@ -438,6 +438,7 @@ def test_a_discrete_schedule_is_its_table(name):
     assert schedule.variance_slope(ends).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_discrete_schedule_keeps_the_laws():
     check_schedule(DiscreteSchedule(tables()["linear"])).raise_if_broken()
 
