@@ -214,19 +214,19 @@ class Config:
         """
         if not self.drop_each:
             return self.drop
-        shares = {ALL: self.drop}
+        shares = {}
         for part in self.drop_each.split(","):
             kind, _, share = part.partition("=")
             try:
                 shares[kind.strip()] = float(share)
             except ValueError:
                 shares[kind.strip()] = math.nan
-        if not (shares.keys() <= {ALL, *KINDS} and all(0 <= share < 1 for share in shares.values())):
+        if not (shares.keys() <= {*KINDS} and all(0 <= share < 1 for share in shares.values())):
             raise ValueError(
                 f"drop_each must be shares from 0 to below 1 of {', '.join(KINDS)}, such as class=0.1,text=0.3, got "
                 f"{self.drop_each!r}"
             )
-        return shares
+        return {ALL: self.drop, **shares}
 
     @property
     def is_bridge(self) -> bool:
@@ -315,6 +315,12 @@ class Config:
                 f"drop_each is for a model of several kinds of condition, got {self.drop_each!r}; drop is the share of "
                 "one"
             )
+        shares = self.shares()
+        if isinstance(shares, dict) and (odd := [kind for kind in shares if kind not in (ALL, *field.null)]):
+            raise ValueError(
+                f"drop_each must be shares of what the model is conditioned on, {', '.join(field.null)}, got "
+                f"{odd[0]!r} in {self.drop_each!r}; leave it out"
+            )
         for head in field.heads:
             weight.at(torch.tensor([0.5]), field.path, head)  # a weight that this path cannot have is refused now
         return MatchingLoss(
@@ -322,7 +328,7 @@ class Config:
             coupling=coupling,
             times=build(Times, self.times),
             weight=weight,
-            drop=self.shares() if is_conditional else 0.0,
+            drop=shares if is_conditional else 0.0,
             seed=self.seed,
             source=start,
         )

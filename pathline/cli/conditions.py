@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pathline.fields.field import Field
@@ -24,12 +25,14 @@ def bound(
     numbers: str | None = None,
     prompts: Sequence[str] = (),
     negative: str | None = None,
+    own: Any = None,
 ) -> tuple[Field, Any]:
     """The run's field under the conditions of some samples, and those in the units of the data, as `Run` takes them.
 
     Without a label sample i has class i mod n; without numbers or prompts it has those of a training sample. Of a model
     of several kinds of condition, all are those of one training sample unless given; if some are given, the others are
-    null, as far as the model was trained with them dropped on their own.
+    null, as far as the model was trained with them dropped on their own. Samples that have conditions of their `own`
+    keep them, but for those that are given. A negative prompt stands beside the conditions that are never null alone.
 
     Raises:
         ValueError: If the model takes no such condition, or cannot be guided.
@@ -43,7 +46,7 @@ def bound(
     ):
         if value is not None and not kinds:
             raise ValueError(f"{flag} needs a model with {need}, and {run.folder} was trained without any")
-    y = _conditions(run, count, label, numbers, prompts)
+    y = _conditions(run, count, label, numbers, prompts, own)
     if y is None:
         return field, None
     w = 1.0 if guidance is None else guidance
@@ -56,11 +59,30 @@ def bound(
             f"--negative is what guidance leads away from, and there is none with --guidance {w:g}; take 4, say"
         )
     run.encoder.check([negative])
-    away = {"text": np.array([negative])}
-    return guided(field, run.conditions(y), w, run.conditions(away if len(run.kinds) > 1 else away["text"])), y
+    kept = {kind: value for kind, value in run.by_kind(y).items() if kind not in _dropped_alone(run)}
+    away = run.tree_of(kept | {"text": np.repeat(negative, count)})
+    return guided(field, run.conditions(y), w, run.conditions(away)), y
 
 
-def _conditions(run: Run, count: int, label: str | None, numbers: str | None, prompts: Sequence[str]) -> Any:
+def array_of(run: Run, y: Any) -> NDArray[Any]:
+    """Conditions as one array: bare, or one of records where they are of several kinds."""
+    parts = {kind: np.asarray(value) for kind, value in run.by_kind(y).items()}
+    if len(run.kinds) == 1:
+        return parts[run.kinds[0]]
+    kinds = [(kind, part.dtype, part.shape[1:]) for kind, part in parts.items()]
+    found = np.empty(len(next(iter(parts.values()))), kinds)
+    for kind, part in parts.items():
+        found[kind] = part
+    return found
+
+
+def _dropped_alone(run: Run) -> set[str]:
+    """The kinds that were dropped in training while others stayed, so that each may be null beside these."""
+    shares = run.config.shares()
+    return {kind for kind, share in shares.items() if share} if isinstance(shares, dict) else set()
+
+
+def _conditions(run: Run, count: int, label: str | None, numbers: str | None, prompts: Sequence[str], own: Any) -> Any:
     index = torch.arange(count)
     given: dict[str, Any] = {}
     if label is not None:
@@ -74,10 +96,10 @@ def _conditions(run: Run, count: int, label: str | None, numbers: str | None, pr
         return given.get("class", index % len(run.classes))
     if not run.kinds:
         return None
-    shares = run.config.shares()
-    others = [
-        kind for kind in run.kinds if kind not in given and not (given and isinstance(shares, dict) and kind in shares)
-    ]
+    if own is not None:
+        return run.tree_of({kind: given.get(kind, value) for kind, value in run.by_kind(own).items()})
+    null = _dropped_alone(run) if given else set()
+    others = [kind for kind in run.kinds if kind not in given and kind not in null]
     kept = run.kept() if others else {}
     given |= {kind: kept[kind][index % len(kept[kind])] for kind in others}
     return run.tree_of({kind: given[kind] for kind in run.kinds if kind in given})

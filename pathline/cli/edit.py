@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from pathline.cli.conditions import bound, prompts_from
+from pathline.cli.conditions import array_of, bound, prompts_from
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of
 from pathline.cli.scored import Points, field_of, others, own
@@ -39,6 +39,7 @@ class Arguments:
     """Make samples like given ones: they are noised part of the way back, and a trained model goes on from there.
 
     Without a condition each is edited under its own; with another it becomes one of that, as far as the noise lets it.
+    Of a model of several kinds of condition, those that are not named stay its own.
     """
 
     run: tyro.conf.Positional[Path]
@@ -150,7 +151,7 @@ def _has_new(arguments: Arguments) -> bool:
 
 def _given(run: Run, arguments: Arguments) -> Points:
     """The samples to edit, with their own conditions where these are needed."""
-    is_free = arguments.unconditional or (_has_new(arguments) and not arguments.invert)
+    is_free = arguments.unconditional or (_has_new(arguments) and not arguments.invert and len(run.kinds) < 2)
     if arguments.data is None:
         return own(run, arguments.count, is_free)[0]
     if Path(arguments.data).suffix.lower() in PICTURES:
@@ -194,6 +195,7 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
             label=arguments.label,
             numbers=arguments.numbers,
             prompts=prompts_from(arguments.prompt, None),
+            own=given.y if len(run.kinds) > 1 else None,
         )
     if given.y is None and run.kinds:
         if not run.config.drop:
@@ -217,7 +219,7 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
 def _write(run: Run, before: Tensor, after: Tensor, y: Any, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
-        arrays = {"x": after.numpy()} if y is None or isinstance(y, dict) else {"x": after.numpy(), "y": np.asarray(y)}
+        arrays = {"x": after.numpy()} if y is None else {"x": after.numpy(), "y": array_of(run, y)}
         with out.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     elif len(run.shape) == 3:

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pathline.cli import tuned
-from pathline.cli.conditions import bound, prompts_from
+from pathline.cli.conditions import array_of, bound, prompts_from
 from pathline.cli.pictures import plain, points
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
 from pathline.fields.field import Field, evaluating
@@ -201,7 +200,7 @@ def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arg
 def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
-        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": _array_of(run, y)}
+        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": array_of(run, y)}
         with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ
             np.savez(file, **arrays)  # type: ignore[arg-type]
     elif out.suffix.lower() == ".csv":
@@ -213,18 +212,6 @@ def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
         save(image_grid((raw.numpy() - low) / (high - low), min(10, len(raw)), title=title), out)
     else:
         save(points(run, raw, y), out)
-
-
-def _array_of(run: Run, y: Any) -> NDArray[Any]:
-    """Conditions as one array: bare, or one of records where they are of several kinds."""
-    parts = {kind: np.asarray(value) for kind, value in run.by_kind(y).items()}
-    if len(run.kinds) == 1:
-        return parts[run.kinds[0]]
-    kinds = [(kind, part.dtype, part.shape[1:]) for kind, part in parts.items()]
-    found = np.empty(len(next(iter(parts.values()))), kinds)
-    for kind, part in parts.items():
-        found[kind] = part
-    return found
 
 
 def _write_table(run: Run, raw: Tensor, y: Any, out: Path) -> None:

@@ -119,7 +119,7 @@ def others(run: Run, data: str, count: int, is_free: bool) -> Points:
     Raises:
         ValueError: If they have another shape than the run's, or classes that it does not know.
     """
-    samples, about = _loaded(data, run)
+    samples, about = _loaded(data, run, is_free)
     if run.columns and samples.columns and run.columns != samples.columns:
         missing = [name for name in run.columns if name not in samples.columns]
         if missing:
@@ -168,15 +168,15 @@ def _some(places: Samples, count: int) -> Tensor:
     return places.some(count)[0][:, 0].long()
 
 
-def _loaded(data: str, run: Run) -> tuple[Samples, str]:
+def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     """The samples, read as those of the run were as far as their kind has it, and why they have no conditions."""
     source, config = source_of(data), run.config
     known = vars(source)
     sizes: dict[str, Any] = {"size": config.size} if "size" in known else {}
-    sizes |= {"text": True} if config.uses_text else {}
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
-    named = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
+    named: dict[str, Any] = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
+    named |= {"text": True} if "text" in known and "text" in run.kinds and not is_free else {}
     reason = ""
     if any(named.values()):
         try:

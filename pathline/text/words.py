@@ -92,8 +92,13 @@ class WordsEncoder(Encoder):
         return text._replace(mask=text.tokens > 0)
 
     def check(self, texts: Sequence[str]) -> None:
-        """Refuse prompts that are too long, or have a word that is not in the vocabulary."""
+        """Refuse prompts that are too long, or have a word that is not in the vocabulary, or signs and no word."""
         for text, found in zip(texts, self._split(texts), strict=True):
+            if text.strip() and not found:
+                raise ValueError(
+                    f"the prompt {shortened(text)} has no word; an empty one stands for no condition, and "
+                    f"{len(self.words):,} words are known, such as {', '.join(self.words[:5])}"
+                )
             for word in found:
                 if word not in self._numbers:
                     near = difflib.get_close_matches(word, self.words, n=1)

@@ -162,6 +162,47 @@ def test_a_kind_that_was_dropped_on_its_own_is_null_where_only_others_are_given(
     assert y.dtype.names == ("class", "numbers")
 
 
+def test_a_negative_prompt_stands_beside_what_is_never_null_alone(cats, tmp_path):
+    flags = ("--class", "dog", "--numbers", "3", "--prompt", "red with a hat", "--count", "1")
+    x, y = sampled(cats, tmp_path, *flags, "--negative", "grey with a hat", "--guidance", "3")
+    run = pl.Run.open(cats)
+    given = {"class": torch.tensor([1]), "numbers": torch.tensor([[3.0]]).double(), "text": y["text"]}
+    away = {"numbers": given["numbers"], "text": np.array(["grey with a hat"])}  # a class was dropped alone: null
+    field = pl.guided(run.field(), run.conditions(given), 3.0, run.conditions(away))
+    assert np.allclose(x, run.normalisation.back(pl.sample(field, (1, 3, 8, 8), steps=2, seed=0)).numpy(), atol=1e-3)
+
+
+def test_an_edit_under_a_prompt_keeps_the_other_conditions_of_its_sample(cats, tmp_path):
+    run, out = pl.Run.open(cats), tmp_path / "edits.npz"
+    samples = run.config.load()
+    _, held_out = samples.split(run.config.held_out, run.config.seed)
+    assert main(["edit", str(cats), "--prompt", "red with a hat", *FEW, "--out", str(out)]) == 0
+    with np.load(out, allow_pickle=False) as file:
+        y = file["y"]
+    assert y.dtype.names == ("class", "numbers", "text") and set(y["text"]) == {"red with a hat"}
+    assert y["class"].tolist() == held_out.conditions["class"].tolist()
+    assert np.allclose(y["numbers"], held_out.conditions["numbers"])
+
+
+def test_samples_without_captions_are_taken_under_none(shapes, tmp_path, capsys):
+    np.savez(tmp_path / "plain.npz", x=np.full((2, 3, 16, 16), 24.0))
+    flags = ["--data", str(tmp_path / "plain.npz"), *FEW, "--out"]
+    assert main(["edit", str(shapes), *flags, str(tmp_path / "x.png")]) == 0
+    assert "plain comes without conditions" in capsys.readouterr().err
+    assert main(["edit", str(shapes), "--prompt", "a red circle", *flags, str(tmp_path / "x.png")]) == 0
+    assert main(["likelihood", str(shapes), "--divergence", "hutchinson:2", *flags, str(tmp_path / "x.csv")]) == 0
+    assert "comes without captions, so all is scored under the null condition" in "".join(capsys.readouterr())
+
+
+def test_shares_of_kinds_that_the_model_has_not_are_refused_before_there_is_a_run(cats, tmp_path, capsys):
+    data, out = pl.Run.open(cats).config.data, tmp_path / "run"
+    flags = ["--data", data, "--label", "label", "--text", "words", *SMALL, "--out", str(out), "--drop-each"]
+    assert main(["train", "images", *flags, "numbers=0.2"]) == 2
+    assert "conditioned on, class, text, got 'numbers'" in capsys.readouterr().err and not out.exists()
+    with pytest.raises(ValueError, match="of class, numbers, text, such as"):
+        pl.Config(drop_each="all=0.2")  # which is what drop says
+
+
 def test_all_commands_take_a_model_of_several_conditions(cats, tmp_path, capsys):
     out = str(tmp_path / "scores.csv")
     assert (

@@ -86,6 +86,7 @@ def test_a_prompt_that_is_too_long_or_has_an_unknown_word_is_refused():
     message = refused(encoder.check, ["a red circle", "a redd circle"])
     assert "'a redd circle' has the word 'redd', which is not known; did you mean 'red'? 9 words" in message
     assert "'\u03c0', which is not known; 9 words are known, such as a, circle" in refused(encoder.check, ["\u03c0"])
+    assert "the prompt '?!' has no word; an empty one stands for no condition" in refused(encoder.check, ["a", "?!"])
     for action in (encoder.check, encoder.encode):
         message = refused(action, ["a", "a red " * 50])
         assert "has 100 words, and words takes 16 at most; shorten it" in message and "a red a r...' has" in message
