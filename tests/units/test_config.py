@@ -7,11 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pathline as pl
 from pathline.config import config_from, config_from_toml, presets, source_of
 from pathline.data.digits import DigitsSource
 from pathline.data.distributions import Distribution
+from pathline.runs import encoder_for
 from pathline.specs import catalogue
 
 pytestmark = pytest.mark.fast
@@ -24,12 +26,26 @@ def test_a_preset_builds_all_its_parts(name, tmp_path):
         torch.manual_seed(0)
         shape = (50, 3) if config.network == "mlp" else (50, 1, 8, 8)
         np.save(tmp_path / "own.npy", torch.randn(shape).numpy())
-        config = replace(config, data=str(tmp_path / "own.npy"))
+        config = replace(config, data=str(_captioned(tmp_path) if config.uses_text else tmp_path / "own.npy"))
     training, _ = config.load().split(config.held_out, config.seed)
     begin = config.load_start(training.shape, training.units)
-    loss = config.loss(config.field(training.shape, len(training.classes)), begin)
-    assert loss.drop == (config.drop if training.classes else 0.0)
+    encoder = encoder_for(config, training)
+    form = None if encoder is None else encoder.form
+    loss = config.loss(config.field(training.shape, len(training.classes), text=form), begin)
+    assert loss.drop == (config.drop if training.conditions else 0.0)
     assert loss.field.path == (pl.BridgePath() if config.is_bridge else pl.GaussianPath(pl.LinearSchedule()))
+
+
+def _captioned(folder):
+    """A folder of pictures, each with a caption of a pair of things."""
+    with (folder / "metadata.jsonl").open("w") as lines:
+        for i in range(50):
+            Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+            lines.write(
+                json.dumps({"file_name": f"{i}.png", "text": f"{'abcde'[i % 5]} with {'vwxyz'[i // 5 % 5]}"}) + "\n"
+            )
+    (folder / "own.npy").unlink()
+    return folder
 
 
 def test_a_bridge_begins_at_its_own_samples_in_the_units_of_the_data():
