@@ -254,10 +254,14 @@ def _another_way(run: Run) -> str:
 
 def _goodbye(run: Run) -> str:
     folder = run.folder
-    first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])} --guidance 2" if run.classes else ""
+    guidance = (
+        f" --guidance {max(2.0, run.config.guidance) if 'text' in run.kinds else 2.0:g}" if run.config.drop else ""
+    )
+    first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])}{guidance}" if run.classes else ""
     if "text" in run.kinds:
-        caption = str(run.kept()["text"][0])
-        first = f" --prompt {shlex.quote(caption)} --guidance {max(2.0, run.config.guidance):g}"
+        captions = map(str, run.kept()["text"])
+        caption = next((each for each in captions if run.encoder.encode([each]).mask.any()), "")
+        first = f" --prompt {shlex.quote(caption)}{guidance}"
     elif run.numbers:
         first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept()["numbers"].median(0).values.tolist())
     fewer = "compare" if run.config.is_bridge else "tune"

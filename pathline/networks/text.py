@@ -69,10 +69,15 @@ class Attention(nn.Module):
     """Each place of x looks at the places of a context that there are.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2
+
+    Raises:
+        ValueError: If the width cannot be shared evenly among the heads.
     """
 
     def __init__(self, width: int, context: int, heads: int = 4) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"width must be a multiple of {heads} for a network that reads text, got {width}")
         self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
         self.pair = nn.Linear(context, 2 * width, bias=False)

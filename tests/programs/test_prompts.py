@@ -194,6 +194,16 @@ def test_samples_without_captions_are_taken_under_none(shapes, tmp_path, capsys)
     assert "comes without captions, so all is scored under the null condition" in "".join(capsys.readouterr())
 
 
+def test_what_is_to_be_tried_next_can_be(tmp_path, capsys):
+    with (tmp_path / "metadata.jsonl").open("w") as lines:
+        for i in range(20):
+            Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+            lines.write(json.dumps({"file_name": f"{i}.png", "text": ("", "?!", "red")[i % 3]}) + "\n")
+    flags = ["--data", str(tmp_path), "--text", "words", "--drop", "0", "--out", str(tmp_path / "run"), *SMALL]
+    assert main(["train", "images", *flags]) == 0
+    assert "--prompt red\n" in "".join(capsys.readouterr())  # a caption with a word, and no guidance without a null
+
+
 def test_shares_of_kinds_that_the_model_has_not_are_refused_before_there_is_a_run(cats, tmp_path, capsys):
     data, out = pl.Run.open(cats).config.data, tmp_path / "run"
     flags = ["--data", data, "--label", "label", "--text", "words", *SMALL, "--out", str(out), "--drop-each"]

@@ -151,6 +151,11 @@ def test_captions_of_another_form_are_refused():
         made()(x, t, captions(WORDS, 2))
 
 
+def test_a_width_that_heads_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="width must be a multiple of 4 for a network that reads text, got 30"):
+        pl.MLP(2, 30, text=WORDS)
+
+
 @pytest.mark.parametrize("sizes", [{}, {"words": 3, "features": 2}, {"words": -1, "features": 2}])
 def test_a_form_has_words_or_vectors(sizes):
     with pytest.raises(ValueError, match="a text needs places, and either words or features"):
