@@ -54,7 +54,7 @@ class Trainer:
         self.run, self.config, self.group = run, run.config, group
         device = device_of(self.config.device)
         self.data = _seen(run, training.x)
-        self.y = run.conditions_of(training)
+        self.y = group.in_turn(lambda: run.conditions_of(training))  # captions are encoded once
         x, y = run.some(held_out, HELD)
         self.held_out = run.normalisation.into(x).to(device)
         self.held_out_y = None if y is None else tree_map(lambda leaf: leaf.to(device), y)

@@ -87,7 +87,7 @@ def _new(
     samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units)
-    encoder = encoder_for(config, split[0])
+    encoder = group.in_turn(lambda: encoder_for(config, split[0]))
     form = None if encoder is None else encoder.form
     config.loss(
         config.field(samples.shape, len(samples.classes), len(samples.numbers), form), begin
