@@ -1,4 +1,4 @@
-"""How often a picture shows what its prompt says: `python benchmarks/shapes.py [RUN]` (15 minutes to train, 8 to draw).
+"""How often a picture shows what its prompt says: `python benchmarks/shapes.py [RUN]` (ten minutes to train, six more).
 
 Samples a model of `pathline train shapes` under prompts whose things were trained on, and under ones that tell of a
 colour and a shape that were never trained on together, at w = 0, 1, 2, 4 and 8. The checker reads every picture back:
@@ -24,7 +24,7 @@ from pathline.data.shapes import scenes
 from pathline.plots.axes import COLOURS, key, label, new_axes, save
 from pathline.plots.images import image_grid
 
-COUNT, STEPS = 500, 20
+COUNT, STEPS = 400, 20
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
 SHOWN = (
     "a red circle",
@@ -53,8 +53,8 @@ def told(right: int, count: int) -> tuple[float, float, float]:
     return right / count, low, high
 
 
-def words(found: tuple[float, float, float]) -> str:
-    return f"{found[0]:6.1%} ({found[1]:.1%} to {found[2]:.1%})"
+def words(found: tuple[float, float, float], digits: int = 1) -> str:
+    return f"{found[0]:6.{digits}%} ({found[1]:.{digits}%} to {found[2]:.{digits}%})"
 
 
 def shown(text: str) -> list[tuple[str, str]]:
@@ -68,11 +68,11 @@ def checker() -> None:
     captions, y = made.captions()
     texts = [captions[k] for k in y.tolist()]
     right = int(agreement(texts, made.pictures()).sum())
-    print(f"the checker on drawn pictures: {words(told(right, len(texts)))}")
+    print(f"the checker on drawn pictures: {words(told(right, len(texts)), 2)}")
     other = [(text, i) for i, text in enumerate(texts[1:] + texts[:1]) if shown(text) != shown(texts[i])]
     pictures = made.pictures()[torch.tensor([i for _, i in other])]
     wrong = int(agreement([text for text, _ in other], pictures).sum())
-    print(f"on pictures of other things:    {words(told(wrong, len(other)))}\n")
+    print(f"on pictures of other things:    {words(told(wrong, len(other)), 2)}\n")
 
 
 def measure(run: pl.Run) -> dict[bool, list[tuple[float, float, float]]]:
@@ -97,10 +97,14 @@ def draw(run: pl.Run, found: dict[bool, list[tuple[float, float, float]]], folde
         ax.plot(SCALES, value, "o-", color=colour, label=name)
         ax.fill_between(SCALES, low, high, color=colour, alpha=0.2, linewidth=0)
     ax.set_ylim(0, 1)
-    save(key(label(ax, x="guidance $w$", y="pictures that show what was said")), folder / "shapes_guidance.png")
+    save(
+        key(label(ax, x="guidance $w$", y="pictures that show what was said")),
+        folder / "shapes_guidance.png",
+        colours=64,
+    )
     x = drawn(run, [text for text in SHOWN for _ in range(10)], 4.0, 7)
     names = [text + (" *" if parse(text).is_unseen else "") for text in SHOWN]
-    save(image_grid((x / 255).numpy(), 10, names, "guidance 4 (*: never seen)"), folder / "shapes.png")
+    save(image_grid((x / 255).numpy(), 10, names, "guidance 4 (*: never seen)"), folder / "shapes.png", colours=128)
 
 
 if __name__ == "__main__":

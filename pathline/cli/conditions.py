@@ -91,6 +91,11 @@ def _conditions(run: Run, count: int, label: str | None, numbers: str | None, pr
         given["numbers"] = numbers_from(numbers, run.numbers).expand(count, -1)
     if prompts:
         run.encoder.check(prompts)
+        if not (all(map(str.strip, prompts)) or run.config.drop or "text" in _dropped_alone(run)):
+            raise ValueError(
+                f"--prompt must not be empty, as that stands for no condition, which {run.folder} never learned: it "
+                "was trained with --drop 0"
+            )
         given["text"] = np.array(prompts)[index.numpy() % len(prompts)]
     if run.kinds == ("class",):
         return given.get("class", index % len(run.classes))
@@ -116,7 +121,7 @@ def prompts_from(prompt: str | None, path: Path | None) -> list[str]:
     if prompt is not None:
         raise ValueError(f"either --prompt or --prompts is to be given, got {prompt!r} and {path}")
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts must be a file of text in UTF-8, got {path}: {error.reason}") from None
     if not lines:

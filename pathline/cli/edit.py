@@ -186,6 +186,11 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
     Raises:
         ValueError: If there are none, and the model needs some; or it takes no such condition.
     """
+    if arguments.invert and given.y is None and run.kinds and not run.config.drop:
+        raise ValueError(
+            f"--invert goes back under the conditions of what is edited, {given.name} comes without, and {run.folder} "
+            "was trained with --drop 0, so that it knows no way without; leave --invert out"
+        )
     if _has_new(arguments) or (not run.kinds and arguments.guidance is not None):
         return bound(
             run=run,

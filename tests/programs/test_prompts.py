@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 import pathline as pl
+from pathline.cli.conditions import bound
 from pathline.cli.main import main
 
 SMALL = ["--width", "8", "--depth", "2", "--steps", "3", "--batch-size", "8", "--lr-schedule", "constant"]
@@ -125,6 +127,14 @@ def test_a_file_of_prompts_with_none_or_no_text_is_refused(shapes, tmp_path, cap
 def test_prompts_for_an_unconditional_model_are_refused(bare, capsys):
     assert main(["sample", str(bare), "--prompt", "a red circle"]) == 2
     assert "--prompt needs a model with text" in capsys.readouterr().err
+
+
+def test_an_empty_prompt_is_refused_where_no_condition_was_never_learned(shapes):
+    run = pl.Run.open(shapes)
+    never = replace(run, config=replace(run.config, drop=0.0))
+    with pytest.raises(ValueError, match=r"--prompt must not be empty, .* never learned"):
+        bound(never, run.field(), 2, prompts=["a red circle", " "])
+    assert bound(never, run.field(), 2, prompts=["a red circle"])[1].tolist() == ["a red circle"] * 2
 
 
 def test_captions_may_be_left_alone():
