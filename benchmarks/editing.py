@@ -23,7 +23,7 @@ from pathline.cli.main import main
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "editing.png"
 OTHERS = (("v", "cosine"), ("noise", "variance-preserving"), ("noise", "cosine"))
 WAYS = (
-    ("RK4, CosineGrid (ROUND_TRIP)", pl.ROUND_TRIP, (25, 50, 100)),
+    ("RK4, CosineGrid (round trip)", pl.round_trip_sampler(), (25, 50, 100)),
     ("RK4, uniform", pl.ODESampler(pl.RK4), (100,)),
     ("Heun, CosineGrid", pl.ODESampler(pl.HEUN, pl.CosineGrid()), (100,)),
     ("default", pl.default_sampler(), (100,)),
@@ -88,7 +88,7 @@ def by_strength(run: pl.Run) -> None:
         )
     noise = pl.invert(field.given(y), x, steps=50)
     for w in (1.0, 2.0):
-        turned = pl.sample(pl.guided(field, other, w), tuple(x.shape), pl.ROUND_TRIP, 50, start=noise)
+        turned = pl.sample(pl.guided(field, other, w), tuple(x.shape), pl.round_trip_sampler(), 50, start=noise)
         far, found = float((turned - x).square().mean().sqrt()), run.normalisation.back(turned)
         said = f"{far:>12.3f}{reads(reader, found, other):>12.1%}{reads(reader, found, y):>12.1%}"
         print(f"by inversion, into another class, w = {w:g}".ljust(58) + said, flush=True)
@@ -140,7 +140,7 @@ def measured(folder: Path, given: str | None) -> None:
         out = folder / f"{prediction}-{schedule}"
         flags = ["--prediction", prediction, "--schedule", schedule, "--steps", "800", "--out", str(out)]
         assert main(["train", "digits", *flags]) == 0
-        there_and_back(pl.Run.open(out), ((f"ROUND_TRIP: {prediction}, {schedule}", pl.ROUND_TRIP, (100,)),))
+        there_and_back(pl.Run.open(out), ((f"round trip: {prediction}, {schedule}", pl.round_trip_sampler(), (100,)),))
     by_strength(run)
 
 

@@ -116,9 +116,9 @@ from .sampling.grids import PowerGrid as PowerGrid
 from .sampling.grids import QuantileGrid as QuantileGrid
 from .sampling.grids import ShiftedGrid as ShiftedGrid
 from .sampling.grids import UniformGrid as UniformGrid
-from .sampling.inversion import ROUND_TRIP as ROUND_TRIP
 from .sampling.inversion import interpolate as interpolate
 from .sampling.inversion import invert as invert
+from .sampling.inversion import round_trip_sampler as round_trip_sampler
 from .sampling.inversion import slerp as slerp
 from .sampling.multistep import GeneralSampler as GeneralSampler
 from .sampling.multistep import Multistep as Multistep

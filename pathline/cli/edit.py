@@ -24,8 +24,8 @@ from pathline.plots.images import image_grid
 from pathline.runs import Run
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.editing import edit
-from pathline.sampling.inversion import ROUND_TRIP, invert
 from pathline.sampling.inversion import STEPS as STEPS_OF_INVERSION
+from pathline.sampling.inversion import invert, round_trip_sampler
 from pathline.sampling.sample import sample
 from pathline.sampling.sampler import STEPS
 
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
     sampler = sampler_of(arguments.sampler, arguments.sigma)
     is_open = arguments.sampler is None and arguments.sigma is None
     if arguments.invert and is_open:
-        sampler = ROUND_TRIP
+        sampler = round_trip_sampler()
     if arguments.steps is not None and isinstance(sampler, AdaptiveSampler):
         raise ValueError(f"--steps is for samplers of steps that are settled beforehand, got {arguments.steps}")
     steps = arguments.steps or (STEPS_OF_INVERSION if arguments.invert else STEPS)

@@ -31,9 +31,13 @@ from pathline.sampling.samplers import ODESampler
 from pathline.solvers.runge_kutta import RK4
 from pathline.tensors import Time, meet, time_of
 
-ROUND_TRIP: Sampler = ODESampler(RK4, CosineGrid())  # at both ends a flow turns most, and some are singular
 STEPS = 100
 OPPOSITE = 1e-5  # directions whose sum is shorter have any arc between them: rounding would choose it
+
+
+def round_trip_sampler() -> Sampler:
+    """RK4 on a grid that is finer at both ends, where a flow turns most: what goes up and down the nearest."""
+    return ODESampler(RK4, CosineGrid())
 
 
 def invert(
@@ -49,7 +53,7 @@ def invert(
     Args:
         field: Whose flow, under its condition if it has one.
         x: Points of shape `(batch, *shape)`.
-        sampler: `ROUND_TRIP` unless another is given, which must draw nothing and walk downwards.
+        sampler: `round_trip_sampler()` unless another is given, which must draw nothing and walk downwards.
         steps: Of the sampler.
         corrections: How many.
 
@@ -59,7 +63,7 @@ def invert(
     checked_points("x", x)
     if corrections < 0:
         raise ValueError(f"corrections must be 0 or more, got {corrections}")
-    sampler = sampler or ROUND_TRIP
+    sampler = sampler or round_trip_sampler()
     up = sampler.times(field, steps)
     down, none = up.flip(0), _Undrawn(0, sampler=sampler)
     first = noise = walked(field, x, sampler, down, none)
@@ -100,7 +104,7 @@ def interpolate(
         raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
     if count < 2:
         raise ValueError(f"count must be at least 2, for both ends, got {count}")
-    sampler = sampler or ROUND_TRIP
+    sampler = sampler or round_trip_sampler()
     first, last = (invert(field, x, sampler, steps, corrections=corrections) for x in (a, b))
     noise = torch.cat([slerp(first, last, share) for share in torch.linspace(0, 1, count).tolist()])
     x = sample(field.repeat(count), tuple(noise.shape), sampler, steps, seed=0, start=noise)

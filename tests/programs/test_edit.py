@@ -11,7 +11,7 @@ from PIL import Image
 import pathline as pl
 from pathline.cli.edit import main
 from pathline.sampling.editing import edit
-from pathline.sampling.inversion import ROUND_TRIP, invert
+from pathline.sampling.inversion import invert, round_trip_sampler
 
 
 def made(run: Path, tmp_path: Path, *flags) -> dict[str, np.ndarray]:
@@ -64,8 +64,8 @@ def test_another_class_with_guidance_and_another_sampler(moons, tmp_path):
 def test_an_edit_by_inversion_goes_back_under_the_own_class(digits, tmp_path):
     run, x, y = held_out(digits, 3)
     found = made(digits, tmp_path, "--count", 3, "--invert", "--class", 7, "--steps", 6)
-    noise = invert(run.field().given(y), x, ROUND_TRIP, 6)
-    truth = pl.sample(run.field().given(7), (3, 1, 8, 8), ROUND_TRIP, 6, start=noise)
+    noise = invert(run.field().given(y), x, round_trip_sampler(), 6)
+    truth = pl.sample(run.field().given(7), (3, 1, 8, 8), round_trip_sampler(), 6, start=noise)
     assert np.allclose(found["x"], back(run, truth), atol=1e-3)
 
 
