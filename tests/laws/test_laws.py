@@ -6,7 +6,7 @@ import pytest
 
 from pathline.verify import Law, laws
 
-SECONDS = 5.0  # of each law, so that `make test` answers in eight minutes; `make test-slow` checks all other cases
+SECONDS = 3.0  # of each law, so that `make test` answers in eight minutes; `make test-slow` checks all other cases
 FAST = {3, 4, 13, 17, 18, 21}  # laws whose cases all answer at once
 
 
