@@ -53,6 +53,9 @@ class PretrainedEncoder(Encoder):
     loader: ClassVar[str]
     types: ClassVar[tuple[str, ...]]
 
+    def __post_init__(self) -> None:
+        check_length(self.length, self.kind)
+
     @property
     @abstractmethod
     def source(self) -> str:
@@ -155,9 +158,6 @@ class MinilmEncoder(PretrainedEncoder):
     loader: ClassVar[str] = "AutoModel"
     types: ClassVar[tuple[str, ...]] = ("bert",)
 
-    def __post_init__(self) -> None:
-        check_length(self.length, self.kind)
-
     @property
     def source(self) -> str:
         """The folder in the package that holds it."""
@@ -188,9 +188,6 @@ class ClipEncoder(PretrainedEncoder):
     loader: ClassVar[str] = "CLIPTextModel"
     types: ClassVar[tuple[str, ...]] = ("clip", "clip_text_model")
 
-    def __post_init__(self) -> None:
-        check_length(self.length, self.kind)
-
     @property
     def source(self) -> str:
         """The name."""
@@ -220,9 +217,6 @@ class T5Encoder(PretrainedEncoder):
     kind: ClassVar[str] = "t5"
     loader: ClassVar[str] = "T5EncoderModel"
     types: ClassVar[tuple[str, ...]] = ("t5",)
-
-    def __post_init__(self) -> None:
-        check_length(self.length, self.kind)
 
     @property
     def source(self) -> str:
