@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed.nn  # now: loaded by DDP once there is a group, it would keep it, and its threads, to the end
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -107,7 +108,7 @@ class Group:
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.size > 1:
-            torch.distributed.barrier()  # no tensor: the last of one may be let go as Python ends, which aborts
+            torch.distributed.barrier()
 
 
 ALONE = Group()

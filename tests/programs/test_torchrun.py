@@ -124,6 +124,24 @@ def wait_for(condition, process):
 
 # ---- as one, on any number
 
+LEAVES = """
+import sys, torch
+from pathlib import Path
+from pathline.training.distributed import joined
+with joined() as group:
+    group.spread(torch.nn.Linear(2, 1))(torch.ones(3, 2)).sum().backward()
+print(*(task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()))
+"""
+
+
+def test_who_leaves_a_group_takes_its_threads_along(tmp_path):  # one that is late aborts Python as it ends
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS, check=True)
+    assert len(told.stdout.splitlines()) == 2 and "gloo" not in told.stdout
+
 
 def test_two_processes_train_as_one_and_one_goes_on_for_them(moons, tiny, tmp_path, capsys):
     run = tmp_path / "run"
