@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from pathline.config import Config, config_from
-from pathline.data.source import KINDS, Normalisation, Rows, Samples
+from pathline.data.source import KINDS, Normalisation, Samples
 from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
@@ -306,9 +306,7 @@ class Run:
         found: dict[str, Any] = {}
         for kind, y in samples.conditions.items():
             if kind == "text":
-                table = embedded(self.encoder, samples.captions)
-                rows: list[Any] = [Rows(part, y) for part in table]
-                found[kind] = Text(*rows)
+                found[kind] = tree_map(lambda rows, y=y: rows.take(y), embedded(self.encoder, samples.captions))
             else:
                 found[kind] = self._condition(kind, y)
         return self.tree_of(found)

@@ -2,8 +2,9 @@
 
     <cache>/text/<encoder>-<captions>/  text.safetensors  manifest.json      both are hashes
 
-Only places that hold a word are kept, of distinct captions. A folder appears under its name all at once, when
-everything in it is on the disk; one that is damaged is made anew. It can be removed at any time.
+Only places that hold a word are kept, of distinct captions, and they are read where they lie. A folder appears under
+its name all at once, when everything in it is on the disk; one that is damaged is made anew. It can be removed at any
+time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -26,8 +27,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pathline.data.cache import ABANDONED, HEX, cache_folder
+from pathline.data.source import Rows
 from pathline.networks.text import Text
-from pathline.text.encoder import Encoder, digest_of, texts_of
+from pathline.text.encoder import Encoder, digest_of, null, texts_of
 
 CHUNK = 1024  # captions between two reports
 LARGE = 1 << 28  # bytes of vectors of tokens: more are kept in float16
@@ -42,11 +44,46 @@ class Packed(NamedTuple):
     pooled: Tensor
 
 
+class Padded:
+    """Tokens of captions, packed: those of a caption are set in its places when it is asked for; rows as of a tensor.
+
+    Args:
+        tokens: Of all captions, one after another, of shape `(words of all captions, *shape)`; float16 becomes float32.
+        mask: Which places of a caption hold them, of shape `(captions, length)`.
+    """
+
+    def __init__(self, tokens: Tensor, mask: Tensor) -> None:
+        self.tokens, self.mask = tokens, mask
+        counts = mask.sum(1)
+        self.first = counts.cumsum(0) - counts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all rows, as a tensor would have it."""
+        return (*self.mask.shape, *self.tokens.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, the rows' own included."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        mask = self.mask[index]
+        found = self.tokens.new_zeros(*mask.shape, *self.tokens.shape[1:])
+        found[mask] = self.tokens[(self.first[index, None] + mask.cumsum(1) - 1)[mask]]
+        return found.float() if found.dtype == torch.float16 else found
+
+
 def embedded(encoder: Encoder, captions: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Text:
     """All captions, encoded and in their order; each is encoded once, and read from the cache the next time.
 
-    Words that are learned with the model are numbered at once, and what a function makes is not settled by its name:
-    these are not kept. Vectors of tokens beyond 256 MB are rounded to float16, so that they are the same each time.
+    The parts are `Rows`, which give a caption when it is asked for: what is kept stays on the disk, and is shared by
+    all processes that read it. Words that are learned with the model are numbered at once, and what a function makes
+    is not settled by its name: these stay in memory. Vectors of tokens beyond 256 MB are rounded to float16, so that
+    they are the same each time.
 
     Args:
         encoder: As it was fitted to the captions.
@@ -57,57 +94,46 @@ def embedded(encoder: Encoder, captions: Sequence[str], progress: Callable[[int,
         ValueError: If a caption is too long for the encoder.
     """
     captions = texts_of(captions)
-    distinct = sorted(set(captions))
+    distinct = sorted(set(captions), key=lambda caption: (len(caption), caption))  # those of a length are fast together
     row = {caption: number for number, caption in enumerate(distinct)}
     rows = torch.tensor([row[caption] for caption in captions], dtype=torch.int64)
-    if not (encoder.is_kept and distinct):
-        return _rows(_encoded(encoder, distinct, progress), rows)
+    packed = (
+        _kept(encoder, distinct, progress) if encoder.is_kept and distinct else _packed(encoder, distinct, progress)
+    )
+    parts: list[Any] = [Rows(part, rows) for part in (Padded(packed.tokens, packed.mask), packed.mask, packed.pooled)]
+    return Text(*parts)
+
+
+def _kept(encoder: Encoder, distinct: list[str], progress: Callable[[int, int], None] | None) -> Packed:
     folder = cache_folder() / "text" / f"{encoder.digest[:24]}-{digest_of(distinct)[:24]}"
-    packed = _load(folder)
-    if packed is None:
-        encoder.check(distinct)  # rather now than at the last caption
-        packed = _packed(_encoded(encoder, distinct, progress))
-        try:
-            _write(folder, packed)
-        except OSError as error:
-            warnings.warn(
-                f"encoded captions cannot be kept in {folder.parent}: {error.strerror}; they are made anew next time, "
-                "unless PATHLINE_CACHE names a folder with room",
-                stacklevel=2,
-            )
-    return _rows(_unpacked(packed), rows)
+    found = _load(folder)
+    if found is not None:
+        return found
+    encoder.check(distinct)  # rather now than at the last caption
+    made = _packed(encoder, distinct, progress)
+    try:
+        _write(folder, made)
+    except OSError as error:
+        warnings.warn(
+            f"encoded captions cannot be kept in {folder.parent}: {error.strerror}; they are made anew next time, "
+            "unless PATHLINE_CACHE names a folder with room",
+            stacklevel=3,
+        )
+    return _load(folder) or made
 
 
-def _encoded(encoder: Encoder, texts: list[str], progress: Callable[[int, int], None] | None) -> Text:
-    """The texts, those of alike lengths at once, as these are fastest together."""
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    whole = Text(*(part.new_zeros(len(texts), *part.shape[1:]) for part in encoder.encode([""])))
-    for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK]
-        for part, made in zip(whole, encoder.encode([texts[row] for row in rows]), strict=True):
-            part[rows] = made
+def _packed(encoder: Encoder, texts: list[str], progress: Callable[[int, int], None] | None) -> Packed:
+    empty = null(encoder.form, 0)
+    found = [Packed(empty.tokens[empty.mask], empty.mask, empty.pooled)]
+    for start in range(0, len(texts), CHUNK):
+        text = encoder.encode(texts[start : start + CHUNK])
+        found.append(Packed(text.tokens[text.mask], text.mask, text.pooled))
         if progress is not None:
-            progress(start + len(rows), len(texts))
-    return whole
-
-
-def _rows(text: Text, rows: Tensor) -> Text:
-    if torch.equal(rows, torch.arange(len(text.mask))):
-        return text
-    return Text(*(part[rows] for part in text))
-
-
-def _packed(text: Text) -> Packed:
-    tokens = text.tokens[text.mask]
-    if tokens.nbytes > LARGE and tokens.abs().max() < torch.finfo(torch.float16).max:
+            progress(min(start + CHUNK, len(texts)), len(texts))
+    tokens, mask, pooled = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if encoder.is_kept and tokens.nbytes > LARGE and tokens.abs().max() < torch.finfo(torch.float16).max:
         tokens = tokens.half()
-    return Packed(tokens, text.mask, text.pooled)
-
-
-def _unpacked(packed: Packed) -> Text:
-    tokens = torch.zeros(*packed.mask.shape, packed.tokens.shape[-1])
-    tokens[packed.mask] = packed.tokens.float()
-    return Text(tokens, packed.mask, packed.pooled)
+    return Packed(tokens, mask, pooled)
 
 
 # ---- on the disk
@@ -150,7 +176,7 @@ def _load(folder: Path) -> Packed | None:
         if manifest["sha256"] != _sha256(folder / FILE):
             return None
         found = safetensors.torch.load_file(folder / FILE)
-        return Packed(found["tokens"], found["mask"].clone(), found["pooled"].clone())  # the file may go
+        return Packed(found["tokens"], found["mask"], found["pooled"])  # as they lie in the file
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 

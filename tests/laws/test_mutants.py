@@ -548,6 +548,13 @@ MUTANTS = [
         (7, "the_density_of_a_data_set_follows_its_equation", "cosine"),
     ),
     Mutant(
+        "a posterior variance without the spread of its means",
+        "fields/exact.py",
+        "return (r * (((means - mean) ** 2).sum(-1) + left)).sum(1)",
+        "return (r * left).sum(1)",
+        (8, "a_floor_is_what_draws_find", "velocity 0.3"),
+    ),
+    Mutant(
         "a velocity with all of the slope of beta squared",
         "fields/exact.py",
         "half = meet(path.schedule.variance_slope(t) / 2, x)",
@@ -560,13 +567,6 @@ MUTANTS = [
         "GaussianPoint(c.alpha * data + c.beta * noise",
         "GaussianPoint(c.alpha * data + c.beta**2 * noise",
         (8, "both_losses_have_one_gradient", "noise"),
-    ),
-    Mutant(
-        "a posterior variance without the spread of its means",
-        "fields/exact.py",
-        "return (r * (((means - mean) ** 2).sum(-1) + left)).sum(1)",
-        "return (r * left).sum(1)",
-        (8, "a_floor_is_what_draws_find", "velocity 0.3"),
     ),
     Mutant(
         "a floor with an error ratio for its square",

@@ -61,6 +61,7 @@ def test_likelihood_of_a_field_and_of_a_table(tmp_path: Path) -> None:
     assert -22 < held < -18, said  # a normal for each column by itself has -23.0, one of full covariance -20.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
 def test_programs_of_a_page_of_the_docs(page: Path, tmp_path: Path) -> None:
     for program in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):

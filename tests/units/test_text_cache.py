@@ -73,7 +73,10 @@ def place(tmp_path, monkeypatch):
 
 
 def same(one: Text, other: Text) -> bool:
-    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(
+        a.shape == b.shape and a[:].dtype == b[:].dtype and torch.equal(a[:], b[:])
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def kept(place):
@@ -90,8 +93,21 @@ def test_each_caption_is_encoded_once_and_read_ever_after(place):
     assert same(embedded(again, CAPTIONS), text) and same(embedded(again, CAPTIONS[::-1]), again.encode(CAPTIONS[::-1]))
     assert again.seen == CAPTIONS[::-1]  # by the test's own call
     assert len(kept(place)) == 1 and kept(place)[0].startswith(f"{encoder.digest[:24]}-")
-    text.tokens.zero_()  # the caller's own
+    for part in text:
+        part[:].zero_()  # the caller's own
     assert same(embedded(Letters(), CAPTIONS), Letters().encode(CAPTIONS))
+
+
+def test_only_words_are_held_and_each_caption_finds_its_own(place):
+    for _ in range(2):  # made, and read
+        text = embedded(Letters(), CAPTIONS)
+        padded = text.tokens.x
+        assert padded.tokens.shape == (5 + 0 + 5 + 16, 3) and padded.shape == (4, 20, 3) and padded.ndim == 3
+        for index in (torch.tensor([4, 0, 4, 1]), slice(1, 5), slice(0, 0)):
+            whole = Letters().encode([CAPTIONS[k] for k in torch.arange(6)[index].tolist()])
+            assert all(torch.equal(a[index], b) for a, b in zip(text, whole, strict=True))
+    others = text.tokens.take(torch.tensor([2, 1]))
+    assert torch.equal(others[:], Letters().encode(["a dog", ""]).tokens)
 
 
 def umask() -> int:
@@ -136,9 +152,9 @@ def test_large_ones_are_rounded_the_first_time_as_well(place, monkeypatch):
     monkeypatch.setattr(module, "LARGE", 0)
     first = embedded(Letters(), CAPTIONS)
     assert same(embedded(again := Letters(), CAPTIONS), first) and not again.seen
-    error = (first.tokens - truth.tokens).abs()
+    error = (first.tokens[:] - truth.tokens).abs()
     assert 0 < error.max() and (error <= 2.0**-11 * truth.tokens.abs()).all()  # half a unit of float16's last place
-    assert torch.equal(first.pooled, truth.pooled)
+    assert torch.equal(first.pooled[:], truth.pooled)
     assert same(embedded(Letters(1e6), CAPTIONS), Letters(1e6).encode(CAPTIONS))  # beyond what float16 holds
 
 
