@@ -62,8 +62,8 @@ class Config:
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
     text: str = "none"
     """What captions are read by: none, they are not used; words, whose vectors are learned with the model; minilm,
-    clip:NAME or t5:NAME, whose vectors are given (the extra of that name: text). Captions are those of shapes, or in
-    the key text of a metadata.jsonl."""
+    clip:NAME or t5:NAME, whose vectors are given (the extra of that name: text). Captions are those of shapes,
+    in the key text of a metadata.jsonl, or in y of an .npz."""
     pairs: float = 0.0
     """The share of captions `X with Y` that are held out as whole pairs, X and Y being seen with others."""
     size: int = 0

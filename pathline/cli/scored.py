@@ -176,7 +176,8 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
     named: dict[str, Any] = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
-    named |= {"text": True} if "text" in known and "text" in run.kinds and not is_free else {}
+    has_captions = "text" in known and (not isinstance(source, FileSource) or data.lower().endswith(".npz"))
+    named |= {"text": True} if has_captions and "text" in run.kinds and not is_free else {}
     reason = ""
     if any(named.values()):
         try:

@@ -23,9 +23,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pathline.data.cache import IN_MEMORY, About, Block, InFile, cache_folder, free_bytes
+from pathline.data.captions import caption_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Classes, more, name_of
 from pathline.data.mapped import Mapped
-from pathline.data.source import BLOCK
+from pathline.data.source import BLOCK, KINDS
 
 DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
 LONGEST = 10_000  # bytes of a header: NumPy reads no longer ones, but has them in memory first
@@ -41,6 +42,9 @@ class Header:
     is_fortran: bool
     length: int
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     @property
     def bytes(self) -> int:
         """The size of its numbers."""
@@ -52,15 +56,20 @@ class Header:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_arrays(path: Path) -> Iterator[Block | InFile | About]:
-    """The samples of a .npy, or those of an .npz with their classes or numbers.
+def read_arrays(path: Path, has_captions: bool = False) -> Iterator[Block | InFile | About]:
+    """The samples of a .npy, or those of an .npz with their conditions.
+
+    Args:
+        path: Of the file.
+        has_captions: Whether words in y are captions; they are names of classes unless told so, and those that stand
+            beside other conditions are not used.
 
     Raises:
         ValueError: If it is damaged, holds what are no finite numbers, or declares more than it can hold.
     """
     with path.open("rb") as file:
         start = file.read(4)
-    return _read_npz(path) if start[:2] == b"PK" else _read_npy(path)
+    return _read_npz(path, has_captions) if start[:2] == b"PK" else _read_npy(path)
 
 
 def refuse_bomb(what: str, packed: int, unpacked: int, instead: str) -> None:
@@ -102,49 +111,38 @@ def _read_npy(path: Path) -> Iterator[Block | InFile | About]:
     for first in range(0, len(x), _rows(header)):
         yield Block(finite.checked(x.raw(slice(first, first + _rows(header)))))
     finite.finish()
-    yield _about(path, header.shape)
+    yield About(_title(path, header.shape), source=path.name)
 
 
-def _read_npz(path: Path) -> Iterator[Block | InFile | About]:
+def _read_npz(path: Path, has_captions: bool) -> Iterator[Block | InFile | About]:
     with _damaged(path), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "x" not in members or not set(members) <= {"x", "y"}:
             got = ", ".join(sorted(members)[:9]) or "none"
             raise _Refused(
-                f"{path} must hold an array x, and y if there are classes or numbers, got {got}; save it with "
-                "numpy.savez(path, x=..., y=...)"
+                f"{path} must hold an array x, and y if there are classes, numbers or captions, got {got}; save it "
+                "with numpy.savez(path, x=..., y=...)"
             )
         headers = {name: _member_header(path, archive, info) for name, info in members.items()}
         _check_x(path, headers["x"])
-        classes = Classes(f"{path}: y", "save y[:, None] to condition on them as numbers, ")
-        y: NDArray[Any] | None = None
-        numbers: tuple[str, ...] = ()
+        reader = _Conditions(path, len(headers["x"]), has_captions)
         if "y" in members:
-            y, numbers = _conditions(path, archive, members["y"], headers, classes)
+            reader.read(archive, members["y"], headers["y"])
         if members["x"].compress_type == zipfile.ZIP_STORED and not headers["x"].is_fortran:
             offset = _offset(path, members["x"]) + headers["x"].length
             yield InFile(str(path.resolve()), headers["x"].dtype.str, offset)
         finite, first = _Finite(path, "x"), 0
         for block in _blocks(archive, members["x"], headers["x"]):
-            kind = "numbers" if numbers else "class"
-            yield Block(finite.checked(block), {} if y is None else {kind: y[first : first + len(block)]})
+            rows = slice(first, first + len(block))
+            yield Block(finite.checked(block), {kind: part[rows] for kind, part in reader.y.items()})
             first += len(block)
         finite.finish()
-        with _as_refused():
-            names, relabel = classes.finish() if y is not None and not numbers else ((), ())
-        yield _about(path, headers["x"].shape, names, numbers, relabel)
+        yield reader.about(headers["x"].shape)
 
 
-def _about(
-    path: Path,
-    shape: tuple[int, ...],
-    classes: tuple[str, ...] = (),
-    numbers: tuple[str, ...] = (),
-    relabel: tuple[int, ...] = (),
-) -> About:
+def _title(path: Path, shape: tuple[int, ...]) -> str:
     of_what = f"{shape[1]} numbers" if len(shape) == 2 else f"shape {shape[1:]}"
-    title = f"{path.name}: {shape[0]:,} samples of {of_what}" + (f" in {len(classes)} classes" if classes else "")
-    return About(title, source=path.name, classes=classes, numbers=numbers, relabel=relabel)
+    return f"{path.name}: {shape[0]:,} samples of {of_what}"
 
 
 # ---- what arrays say of themselves
@@ -310,28 +308,98 @@ class _Finite:
             )
 
 
-def _conditions(
-    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, headers: dict[str, Header], classes: Classes
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The condition of each sample, and the names of its numbers if they are not classes."""
-    header, count = headers["y"], headers["x"].shape[0]
-    kind, shape = header.dtype.kind, header.shape
-    is_numbers = len(shape) == 2 and kind in "buif"
-    if is_numbers or (kind == "f" and len(shape) == 1 and _has_fractions(archive, info, header)):
-        if shape[0] != count or not math.prod(shape):
-            raise _Refused(f"{path}: y must have a row for each of the {count} samples of x, got {shape}")
-        finite = _Finite(path, "y")
-        blocks = [finite.checked(block).astype(np.float64) for block in _blocks(archive, info, header)]
-        finite.finish()
-        y = np.concatenate(blocks).reshape(count, -1)
-        return y, tuple(f"y{i + 1}" for i in range(y.shape[1])) if y.shape[1] > 1 else ("y",)
-    if shape != (count,):
-        raise _Refused(f"{path}: y must have shape ({count},), a class for each sample of x, got {shape}")
-    if kind not in "buifSU":
-        raise _Refused(f"{path}: y must hold whole numbers or words, got the type {header.dtype}")
-    if header.dtype.itemsize > BLOCK:
-        raise ValueError
-    return np.concatenate([_of_classes(block, classes) for block in _blocks(archive, info, header)]), ()
+class _Conditions:
+    """What y says of each sample: its class, numbers or caption, or several of them, as fields of these names."""
+
+    def __init__(self, path: Path, count: int, has_captions: bool) -> None:
+        self.path, self.count, self.has_captions = path, count, has_captions
+        self.y: dict[str, NDArray[Any]] = {}
+        self.classes = Classes(f"{path}: y", "save y[:, None] to condition on them as numbers, ")
+        self.numbers: tuple[str, ...] = ()
+        self.captions: dict[str, int] = {}
+        self.unused = ""
+
+    def read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> None:
+        """All of y."""
+        names = header.dtype.names
+        if names is None:
+            kind = self._kind(archive, info, header)
+            self.y[kind] = self._part("y", kind, header.dtype, header.shape, _blocks(archive, info, header))
+            return
+        if not names or not set(names) <= set(KINDS):
+            raise _Refused(f"{self.path}: y must have the fields {', '.join(KINDS)} or some of them, got {names}")
+        if header.dtype.itemsize > BLOCK:
+            raise ValueError
+        if "text" in names and not self.has_captions:
+            self.unused = "; its captions are not used (--text words conditions on them)"
+        for kind in names:
+            if kind != "text" or self.has_captions:
+                of_one = header.dtype[kind]
+                blocks = (block[kind] for block in _blocks(archive, info, header))
+                shape = (*header.shape, *of_one.shape)
+                self.y[kind] = self._part(f"y[{kind!r}]", kind, of_one.base, shape, blocks)
+
+    def about(self, shape: tuple[int, ...]) -> About:
+        """What is known now that all was read."""
+        with _as_refused():
+            names, relabel = self.classes.finish() if "class" in self.y else ((), ())
+        title = _title(self.path, shape) + (f" in {len(names)} classes" if names else "")
+        if self.captions:
+            title += told(len(self.captions), without_text(self.y, self.captions))
+        return About(
+            title + self.unused,
+            source=self.path.name,
+            classes=names,
+            numbers=self.numbers,
+            relabel=relabel,
+            captions=tuple(self.captions),
+        )
+
+    def _kind(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> str:
+        kind, dimensions = header.dtype.kind, len(header.shape)
+        if dimensions == 2 and kind in "buif":
+            return "numbers"
+        if dimensions == 1 and kind == "f" and _has_fractions(archive, info, header):
+            return "numbers"
+        return "text" if self.has_captions and kind == "U" else "class"
+
+    def _part(
+        self, name: str, kind: str, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterator[NDArray[Any]]
+    ) -> NDArray[Any]:
+        """The conditions of one kind."""
+        where = f"{self.path}: {name}"
+        if kind == "numbers":
+            if dtype.kind not in "buif":
+                raise _Refused(f"{where} must be real numbers, got the type {dtype}")
+            if len(shape) > 2 or shape[0] != self.count or not math.prod(shape):
+                raise _Refused(f"{where} must have a row for each of the {self.count} samples of x, got {shape}")
+            finite = _Finite(self.path, name)
+            found = np.concatenate([finite.checked(block).astype(np.float64) for block in blocks])
+            finite.finish()
+            found = found.reshape(self.count, -1)
+            self.numbers = tuple(f"y{i + 1}" for i in range(found.shape[1])) if found.shape[1] > 1 else ("y",)
+            return found
+        what = "caption" if kind == "text" else "class"
+        if shape != (self.count,):
+            raise _Refused(f"{where} must have shape ({self.count},), a {what} for each sample of x, got {shape}")
+        if dtype.kind not in ("U" if kind == "text" else "buifSU"):
+            need = "captions" if kind == "text" else "whole numbers or words"
+            raise _Refused(f"{where} must hold {need}, got the type {dtype}")
+        if dtype.itemsize > BLOCK:
+            raise ValueError
+        if kind == "class":
+            return np.concatenate([_of_classes(block, self.classes) for block in blocks])
+        return np.concatenate([self._of_captions(block, where) for block in blocks])
+
+    def _of_captions(self, block: NDArray[Any], where: str) -> NDArray[np.int64]:
+        met, which = np.unique(block, return_inverse=True)
+        known = self.captions
+        with _as_refused():
+            try:
+                found = [known.setdefault(caption_of(text, "y"), len(known)) for text in met.tolist()]
+            except ValueError as error:
+                raise ValueError(f"{where} {error}") from None
+        return np.array(found)[which.reshape(-1)]
 
 
 def _has_fractions(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> bool:

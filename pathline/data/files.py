@@ -1,7 +1,7 @@
 """Data sets from files: arrays of NumPy, and tables of numbers with a class in one column.
 
     .npy      an array x of shape (samples, ...)
-    .npz      arrays x and, if there are any, y: classes of shape (samples,), or numbers
+    .npz      arrays x and, if there are any, y: classes of shape (samples,), numbers, captions, or fields of these
     .csv      a row each sample, a column each entry of its vector; some are a class and numbers if they are named
     .parquet  the same
 
@@ -33,11 +33,13 @@ class FileSource(CachedSource):
         path: Of the file.
         label: The column of a table that holds the class; columns are called 1, 2, ... if the file has no header.
         numbers: The columns of a table that hold numbers to condition on, with commas between their names.
+        text: Whether words in y of an .npz are captions; those in a field called text are not used unless so.
     """
 
     path: str
     label: str = ""
     numbers: str = ""
+    text: str | bool = False
 
     def identity(self) -> Mapping[str, Any]:
         """The file and what its columns are.
@@ -59,7 +61,13 @@ class FileSource(CachedSource):
             raise ValueError(
                 f"numbers names columns of a .csv or .parquet, got {self.numbers!r} for {path}; an .npz has them in y"
             )
-        return {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
+        if self.text and (self.text is not True or not name.endswith(".npz")):
+            raise ValueError(
+                f"text is of captions in y of an .npz, got {self.text!r} for {path}; those of pictures may stand in a "
+                "metadata.jsonl beside them"
+            )
+        known = {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
+        return known | ({"text": True} if self.text else {})
 
     def read(self) -> Iterator[Block | InFile | About]:
         """All samples, checked; numbers keep their precision.
@@ -69,6 +77,6 @@ class FileSource(CachedSource):
         """
         path = Path(self.path)
         if not path.name.lower().endswith(TABLES):
-            return read_arrays(path)
+            return read_arrays(path, bool(self.text))
         read = read_parquet if path.suffix.lower() == ".parquet" else read_csv
         return read(path, self.label, self.numbers)

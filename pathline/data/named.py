@@ -20,7 +20,7 @@ TAKERS = {
     "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
     "size": "size is for folders of images and those of Hugging Face",
     "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
-    "text": "text is for shapes, folders of images with captions in a metadata.jsonl, and data sets of Hugging Face",
+    "text": "text is for shapes, folders of images with a metadata.jsonl, an .npz with captions in y, and Hugging Face",
 }
 
 

@@ -238,6 +238,38 @@ def test_all_commands_take_a_model_of_several_conditions(cats, tmp_path, capsys)
     assert "class and numbers and text" in capsys.readouterr().out
 
 
+def scores(folder):
+    """Each sample's score, and its conditions, as the command writes them."""
+    lines = (folder / "scores.csv").read_text().splitlines()
+    return [line.split(",")[1:] for line in lines[1:]]
+
+
+@pytest.mark.parametrize("name", ["shapes", "cats"])
+def test_samples_that_were_made_are_read_back_with_what_they_were_made_under(name, request, tmp_path, capsys):
+    run, flags = request.getfixturevalue(name), ["--steps", "2", "--divergence", "hutchinson:2"]
+    _, y = sampled(run, tmp_path, "--count", "4")
+    out = ["--out", str(tmp_path / "scores.csv")]
+    assert main(["likelihood", str(run), "--data", str(tmp_path / "x.npz"), *flags, *out]) == 0
+    assert "null condition" not in "".join(capsys.readouterr())
+    texts = y["text"] if name == "cats" else y
+    assert [row[-1] for row in scores(tmp_path)] == texts.tolist()
+    if name == "cats":
+        found = [(row[-3], float(row[-2])) for row in scores(tmp_path)]
+        assert found == [(("cat", "dog")[k], age) for k, (age,), _ in y.tolist()]
+    assert main(["edit", str(run), "--data", str(tmp_path / "x.npz"), *FEW, "--out", str(tmp_path / "y.npz")]) == 0
+    with np.load(tmp_path / "y.npz", allow_pickle=False) as file:
+        assert file["y"].tolist() == y.tolist()
+
+
+def test_an_array_with_captions_trains_a_model_that_takes_prompts(tmp_path):
+    np.savez(tmp_path / "my.npz", x=np.zeros((20, 1, 8, 8)) + 0.5, y=np.array(["a cat", "a dog"] * 10))
+    flags = ["--data", str(tmp_path / "my.npz"), "--text", "words", "--out", str(tmp_path / "run"), *SMALL]
+    assert main(["train", "images", *flags]) == 0
+    assert pl.Run.open(tmp_path / "run").kinds == ("text",)
+    _, y = sampled(tmp_path / "run", tmp_path, "--prompt", "a dog", "--count", "2")
+    assert y.tolist() == ["a dog"] * 2
+
+
 def test_a_run_whose_words_are_gone_or_changed_says_so(shapes, capsys):
     path = shapes / "text.json"
     kept = path.read_bytes()

@@ -187,6 +187,68 @@ def test_whole_y_that_are_all_different_may_become_numbers(tmp_path):
         pl.FileSource(str(tmp_path / "my.npz")).load()
 
 
+# ---- several conditions at once
+
+WORDS = ["a cat", " a dog ", "a cat", ""]
+
+
+def record(**parts):
+    """Conditions as one array, of fields with these names."""
+    parts = {name: np.asarray(part) for name, part in parts.items()}
+    found = np.empty(4, [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
+    for name, part in parts.items():
+        found[name] = part
+    return found
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_y_of_an_npz_may_be_of_several_kinds(tmp_path, save):
+    y = record(numbers=np.arange(8).reshape(4, 2) / 2, text=WORDS, **{"class": ["b", "a", "b", "b"]})
+    save(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
+    samples = pl.FileSource(str(tmp_path / "my.npz"), text=True).load()
+    assert samples.classes == ("a", "b") and samples.conditions["class"].tolist() == [1, 0, 1, 1]
+    assert samples.numbers == ("y1", "y2") and samples.conditions["numbers"].tolist() == y["numbers"].tolist()
+    assert [samples.captions[k] for k in samples.conditions["text"].tolist()] == ["a cat", "a dog", "a cat", ""]
+    assert "3 different captions, 1 of the samples with an empty one" in samples.title
+    unread = pl.FileSource(str(tmp_path / "my.npz")).load()
+    assert list(unread.conditions) == ["class", "numbers"] and unread.captions == ()
+    assert "its captions are not used (--text words" in unread.title and unread.classes == ("a", "b")
+
+
+def test_words_in_y_of_an_npz_are_captions_if_they_are_asked_for(tmp_path):
+    np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=np.array(WORDS))
+    samples = pl.FileSource(str(tmp_path / "my.npz"), text=True).load()
+    assert list(samples.conditions) == ["text"] and samples.classes == ()
+    assert [samples.captions[k] for k in samples.y.tolist()] == ["a cat", "a dog", "a cat", ""]
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (record(age=[1, 2, 3, 4]), r"y must have the fields class, numbers, text or some of them, got \('age',\)"),
+        (record(text=[1, 2, 3, 4]), r"y\['text'\] must hold captions, got the type int64"),
+        (record(text=[["a", "b"]] * 4), r"y\['text'\] must have shape \(4,\), a caption for each .* got \(4, 2\)"),
+        (record(text=["a", "b" * 10_001, "", ""]), r"y\['text'\] needs a caption of up to 10,000 letters"),
+        (record(numbers=["a"] * 4), r"y\['numbers'\] must be real numbers, got the type <U1"),
+        (record(numbers=[1, 2, np.inf, 4]), r"y\['numbers'\]\[2\] must be a finite number, got inf"),
+        (record(numbers=np.zeros((4, 2, 2))), r"y\['numbers'\] must have a row for each of the 4 .* got \(4, 2, 2\)"),
+        (record(**{"class": np.zeros((4, 2))}), r"y\['class'\] must have shape \(4,\), a class for each"),
+        (record(text=["a"] * 4)[:3], r"y\['text'\] must have shape \(4,\), a caption for each sample of x, got \(3,\)"),
+    ],
+)
+def test_fields_of_y_that_cannot_be_read_are_named(tmp_path, y, said):
+    np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
+    with pytest.raises(ValueError, match=said):
+        pl.FileSource(str(tmp_path / "my.npz"), text=True).load()
+
+
+@pytest.mark.parametrize("name", ["my.csv", "my.npy"])
+def test_captions_of_files_are_those_of_an_npz(tmp_path, name):
+    (tmp_path / name).write_text("1,2\n")
+    with pytest.raises(ValueError, match=f"text is of captions in y of an .npz, got True for .*{name}"):
+        pl.FileSource(str(tmp_path / name), text=True).load()
+
+
 # ---- bombs
 
 

@@ -67,6 +67,9 @@ def samples() -> dict[str, list[bytes]]:
 
     words = np.array(["a", "bé", "c", "a"] * 10)
     ys = (np.arange(40) % 3, words, np.char.encode(words, "utf-8"), x[:, 0], x[:, :2], np.arange(40) % 2 == 0)
+    several = np.zeros(40, [("class", "i8"), ("numbers", "f4", (2,)), ("text", "U3")])
+    several["class"], several["text"] = np.arange(40) % 3, words
+    ys += (several,)
     objects = np.array([Payload()] * 40, object)
     rows = [f"{a!r},{b!r},{'abc'[k % 3]}" for k, (a, b) in enumerate(x[:, :2].tolist())]
     tables = ["\n".join(rows), "x,y,kind\n" + "\r\n".join(rows), "\ufeffa\tb\tc\n" + "\n".join(rows).replace(",", "\t")]
