@@ -49,9 +49,8 @@ def bound(
     y = _conditions(run, count, label, numbers, prompts, own)
     if y is None:
         return field, None
+    check_guidance(run, guidance)
     w = 1.0 if guidance is None else guidance
-    if w not in (0.0, 1.0) and not run.config.drop:
-        raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
     if negative is None:
         return guided(field, run.conditions(y), w), y
     if w in (0.0, 1.0):
@@ -62,6 +61,16 @@ def bound(
     kept = {kind: value for kind, value in run.by_kind(y).items() if kind not in _dropped_alone(run)}
     away = run.tree_of(kept | {"text": np.repeat(negative, count)})
     return guided(field, run.conditions(y), w, run.conditions(away)), y
+
+
+def check_guidance(run: Run, w: float | None) -> None:
+    """Refuse guidance of a model that never saw samples without their conditions.
+
+    Raises:
+        ValueError: If the scale needs what the model makes without.
+    """
+    if w not in (None, 0.0, 1.0) and run.kinds and not run.config.drop:
+        raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
 
 
 def array_of(run: Run, y: Any) -> NDArray[Any]:

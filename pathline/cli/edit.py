@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from pathline.cli.conditions import array_of, bound, prompts_from
+from pathline.cli.conditions import array_of, bound, check_guidance, prompts_from
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of
 from pathline.cli.scored import Points, field_of, others, own
@@ -140,8 +140,7 @@ def _check(run: Run, arguments: Arguments) -> None:
             raise ValueError(f"--{name} must be at least 1, got {value}")
     if arguments.unconditional and (_has_new(arguments) or arguments.guidance is not None):
         raise ValueError("--unconditional goes without --class, --numbers, --prompt or --guidance; leave out one")
-    if arguments.guidance not in (None, 0.0, 1.0) and run.kinds and not run.config.drop:
-        raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
+    check_guidance(run, arguments.guidance)
 
 
 def _has_new(arguments: Arguments) -> bool:

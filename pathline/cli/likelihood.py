@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
+from pathline.cli.conditions import check_guidance
 from pathline.cli.progress import counting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored
 from pathline.cli.verdict import FINER, Found, keep, summed_up, tell, write
@@ -155,8 +156,11 @@ def _check(run: Run, arguments: Arguments) -> None:
             raise ValueError(
                 f"{flag} needs a model with classes, numbers or text, and {run.folder} was trained without any"
             )
-        if not run.config.drop and (value is True or value not in (0.0, 1.0)):
-            raise ValueError(f"{flag} needs a model trained with labels dropped, and {run.folder} was with --drop 0")
+    check_guidance(run, arguments.guidance)
+    if arguments.unconditional and not run.config.drop:
+        raise ValueError(
+            f"--unconditional needs a model trained with labels dropped, and {run.folder} was with --drop 0"
+        )
     if arguments.guidance is not None and arguments.unconditional:
         raise ValueError("--guidance is by a condition, which --unconditional leaves out; leave out one of them")
     if arguments.guidance is not None and not math.isfinite(arguments.guidance):
