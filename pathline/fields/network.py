@@ -7,6 +7,7 @@ the point and the time, never the data.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,17 @@ from pathline.fields.field import Field
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
 
+HALVES = (torch.float16, torch.bfloat16)
+
 
 class NetworkField(Field):
     """A field whose prediction a network makes.
 
     With a tuple of predictions the network returns a tuple of tensors, or one tensor with the heads side by side in
     dimension 1 (features or channels).
+
+    A network of half precision may be asked at finer points: it sees them rounded, the time as it is, and what it says
+    is as fine as they are.
 
     A network may have an attribute `null`, the condition that stands for none, for one sample: a class index, say.
     Without it the network is given None.
@@ -41,11 +47,11 @@ class NetworkField(Field):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """What the network says without a condition."""
-        return self._split(self.network(x, t.expand(len(x)) if t.ndim == 0 else t))
+        return self._asked(x, t)
 
     def under(self, x: Tensor, t: Tensor, y: Any) -> Any:
         """What the network says under a condition, one value per sample."""
-        return self._split(self.network(x, t.expand(len(x)) if t.ndim == 0 else t, y))
+        return self._asked(x, t, y)
 
     def given(self, y: Any) -> Field:
         """The field under a condition: one value for all samples, or one per sample; None is the null condition.
@@ -80,10 +86,22 @@ class NetworkField(Field):
         null = getattr(self.network, "null", None)
         return None if null is None else tree_map(lambda leaf: torch.as_tensor(leaf)[None], null)
 
-    def _split(self, value: Any) -> Any:
+    def _asked(self, x: Tensor, t: Tensor, *y: Any) -> Any:
+        t = t.expand(len(x)) if t.ndim == 0 else t
+        half = self._half(x)
+        if half is None:
+            value = self.network(x, t, *y)
+        else:
+            value = self.network(x.to(half), t, *tree_map(partial(_in, half), y))
+            value = tree_map(partial(_in, x.dtype), value)
         if isinstance(self.prediction, tuple) and isinstance(value, Tensor):
             return value.chunk(len(self.prediction), 1)
         return value
+
+    def _half(self, x: Tensor) -> torch.dtype | None:
+        """The type of a network of half precision, if points are finer."""
+        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), None)
+        return own if own in HALVES and x.dtype not in HALVES else None
 
 
 class Given(Field):
@@ -138,6 +156,10 @@ def _as_rows(leaf: Tensor, null: Tensor) -> Tensor:
     one = null.shape[1:]
     is_bare = leaf.ndim < null.ndim and (leaf.shape == one or one.numel() == 1)
     return leaf.reshape(-1, *one) if is_bare else leaf
+
+
+def _in(dtype: torch.dtype, leaf: Any) -> Any:
+    return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
 def _is_batch(leaf: Any) -> bool:

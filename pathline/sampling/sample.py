@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pathline.fields.compiled import CompiledField
 from pathline.fields.field import Field, evaluating
+from pathline.fields.network import NetworkField
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
 from pathline.sampling.sampler import Sampler
@@ -65,7 +66,8 @@ def sample(
 
     with torch.no_grad(), evaluating(field):
         ends = [*in_batches(solved, len(begin), end_of)]
-    return ends[0] if len(ends) == 1 else torch.cat(ends)
+    made = ends[0] if len(ends) == 1 else torch.cat(ends)
+    return made.to(_own(field).dtype) if start is None else made
 
 
 def in_batches(field: Field, count: int, run: Callable[[Field, slice], T]) -> Iterator[T]:
@@ -98,6 +100,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
     """Where a walk begins: pure noise, in the dtype and on the device of the field's own numbers.
 
+    From a network of half precision it is in float32, so that what is rounded in a call does not add up over steps.
+
     Raises:
         ValueError: If the field's path does not begin at noise.
     """
@@ -107,7 +111,9 @@ def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:
             "sample(field, x.shape, start=x)"
         )
     own = _own(field)
-    pure = noise.normal(shape, dtype=own.dtype, device=own.device)
+    takes_finer = any(isinstance(part, NetworkField) for part in field.modules())
+    dtype = torch.promote_types(own.dtype, torch.float32) if takes_finer else own.dtype
+    pure = noise.normal(shape, dtype=dtype, device=own.device)
     return pure if field.path.start_scale == 1 else field.path.start_scale * pure
 
 

@@ -1,5 +1,7 @@
 """A network as a field: how it is called, with and without a condition."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -191,3 +193,62 @@ def test_gradients_reach_the_network_through_a_bound_field():
     field = pl.NetworkField(network, PATH)
     field.data(points(), 0.25).sum().backward()  # x + (1 - t) w x
     assert float(network.weight.grad) == pytest.approx(0.75 * float(points().sum()))
+
+
+# ---- networks of half precision
+
+
+class Spy(nn.Module):
+    """Says a point and a condition back, and what it was given."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, dtype=dtype))
+
+    def forward(self, x, t, y=None):
+        self.seen = x, t, y
+        return x * self.weight + (0 if y is None else y["a"])
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("fine", [torch.float32, torch.float64], ids=str)
+def test_a_network_of_half_precision_may_be_asked_at_finer_points(half, fine):
+    network = Spy(half)
+    field, x = pl.NetworkField(network, PATH), torch.randn(5, 2, dtype=fine)
+    y = {"a": torch.randn(5, 2), "k": torch.arange(5)}
+    found = field.given(y).velocity(x, 0.3)
+    assert found.dtype == fine
+    assert torch.equal(found, (x.to(half) + y["a"].to(half)).to(fine))
+    assert [part.dtype for part in network.seen[:2]] == [half, fine] and network.seen[2]["k"].dtype == torch.int64
+    assert float(network.seen[1][0]) == float(torch.tensor(0.3, dtype=fine))
+    assert field.velocity(x.to(half), 0.3).dtype == half  # and as they are, if they are no finer
+    double = pl.NetworkField(Spy(torch.float64), PATH)
+    with torch.no_grad():
+        double.velocity(x, 0.3)
+    assert double.network.seen[0].dtype == fine
+
+
+class Swirl(nn.Module):
+    """A small network of a point alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 2))
+
+    def forward(self, x, t):
+        return self.layers(x)
+
+
+def test_what_a_half_network_rounds_does_not_add_up_over_the_steps():
+    torch.manual_seed(0)
+    fine = pl.NetworkField(Swirl(), PATH).bfloat16().float()  # of the same weights
+    half = copy.deepcopy(fine).bfloat16()
+    sampler = pl.ODESampler(pl.EULER)
+    truth, found = (pl.sample(field, (200, 2), sampler, steps=200, seed=0) for field in (fine, half))
+    assert found.dtype == torch.bfloat16
+    start = pl.Noise(0).normal((200, 2))
+    rough = pl.sample(half, (200, 2), sampler, steps=200, start=start.bfloat16())
+    kept = pl.sample(half, (200, 2), sampler, steps=200, start=start)
+    assert kept.dtype == torch.float32 and torch.equal(kept.bfloat16(), found)
+    errors = [float((x.float() - truth).square().mean().sqrt()) for x in (kept, rough)]
+    assert errors[0] < errors[1] / 3
