@@ -135,12 +135,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: str | Path) -> Run:
         """The run in a folder.
 
         Raises:
             ValueError: If there is none, or its config.json is damaged.
         """
+        folder = Path(folder)
         path = folder / "config.json"
         if not path.is_file():
             raise ValueError(f"{folder} is no run folder: it has no config.json; train one with pathline train")

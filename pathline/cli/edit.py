@@ -190,6 +190,8 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
             f"--invert goes back under the conditions of what is edited, {given.name} comes without, and {run.folder} "
             "was trained with --drop 0, so that it knows no way without; leave --invert out"
         )
+    if arguments.invert and given.y is None and _has_new(arguments):
+        print(f"pathline edit: {given.name} comes without conditions, and is inverted under none", file=sys.stderr)
     if _has_new(arguments) or (not run.kinds and arguments.guidance is not None):
         return bound(
             run=run,

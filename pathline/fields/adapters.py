@@ -14,6 +14,7 @@ A peer is known by its attributes (`config.prediction_type`, `alphas_cumprod`): 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -43,6 +44,8 @@ FLOW_TIMES = {  # what a flow network of diffusers is given: the scheduler's tim
     "SD3Transformer2DModel": "N s",
     "FluxTransformer2DModel": "s",
 }
+EXTREME = math.exp(-4 * MOST)  # of alpha / beta or beta / alpha: as good as an end, where one of them is 0
+RANKS = {"encoder_hidden_states": 2, "text_embeds": 1, "pooled_projections": 1, "time_ids": 1}  # of one sample
 SAME = 1e-5  # scales of a float32 schedule that differ by less are the same
 
 
@@ -60,7 +63,7 @@ class Convention:
     has_variance: bool = False
 
 
-def diffusers_convention(model: Any, scheduler: Any, time: TimeMap | None) -> Convention:
+def diffusers_convention(model: Any, scheduler: Any, time: TimeMap | None, sign: float = -1.0) -> Convention:
     """That of a denoiser of diffusers, a U-Net or a transformer, and the scheduler that it was trained with."""
     names = _denoiser(model)
     channels = setting(model, "in_channels")
@@ -80,7 +83,7 @@ def diffusers_convention(model: Any, scheduler: Any, time: TimeMap | None) -> Co
     prediction = setting(scheduler, "prediction_type")
     if kind == "flow":
         return Convention(
-            GaussianPath(LinearSchedule()), VELOCITY, time or _flow_time(model, scheduler), sign=-1.0, **common
+            GaussianPath(LinearSchedule()), VELOCITY, time or _flow_time(model, scheduler), sign=sign, **common
         )
     if prediction not in KINDS or (kind == "EDM" and prediction == "sample"):
         raise ValueError(
@@ -92,12 +95,12 @@ def diffusers_convention(model: Any, scheduler: Any, time: TimeMap | None) -> Co
         return Convention(
             GaussianPath(schedule),
             EDMPrediction(sigma_data),
-            time or (lambda t: (schedule.beta(t).log() / 4).clamp(-MOST, MOST)),
+            time or (lambda t: scheduler.precondition_noise(schedule.beta(t)).clamp(-MOST, MOST)),
             lambda t: (schedule.beta(t) ** 2 + sigma_data**2).rsqrt(),
             1.0 if prediction == "epsilon" else -1.0,
             **common,
         )
-    steps = DiscreteSchedule(scheduler.alphas_cumprod)
+    steps = table_of(scheduler)
     return Convention(GaussianPath(steps), KINDS[prediction], time or steps.timestep, **common)
 
 
@@ -126,10 +129,17 @@ def edm_convention(network: Any, sigma_max: float, schedule: Schedule | None) ->
         raise ValueError(
             f"sigma_max must be at most the network's own, {largest:g}, got {sigma_max:g}; it was not trained beyond"
         )
-    on = EDMSchedule(sigma_max) if schedule is None else schedule
     if schedule is None:
-        return Convention(GaussianPath(on), DATA, on.beta)
-    return Convention(GaussianPath(on), DATA, lambda t: on.beta(t) / on.alpha(t), lambda t: 1 / on.alpha(t))
+        even = EDMSchedule(sigma_max)
+        return Convention(GaussianPath(even), DATA, lambda t: even.beta(t).clamp(min=EXTREME))
+
+    def alpha(t: Tensor) -> Tensor:
+        return torch.maximum(schedule.alpha(t), EXTREME * schedule.beta(t))
+
+    def noise(t: Tensor) -> Tensor:
+        return torch.maximum(schedule.beta(t), EXTREME * schedule.alpha(t)) / alpha(t)
+
+    return Convention(GaussianPath(schedule), DATA, noise, lambda t: 1 / alpha(t))
 
 
 def times_of(scheduler: Any) -> Tensor:
@@ -144,7 +154,7 @@ def times_of(scheduler: Any) -> Tensor:
     if getattr(scheduler, "num_inference_steps", None) is None:
         raise ValueError(f"scheduler must have been told its steps: call {_name(scheduler)}.set_timesteps(steps) first")
     if kind == "discrete":
-        steps = DiscreteSchedule(scheduler.alphas_cumprod)
+        steps = table_of(scheduler)
         times = steps.time_of_step(torch.as_tensor(scheduler.timesteps).cpu())
         last = getattr(scheduler, "final_alpha_cumprod", None)
         is_left = setting(scheduler, "final_sigmas_type") == "sigma_min" or (last is not None and float(last) < 1)
@@ -152,8 +162,28 @@ def times_of(scheduler: Any) -> Tensor:
     else:
         levels = torch.as_tensor(scheduler.sigmas).to("cpu", torch.float64)
         times = 1 - levels / (setting(scheduler, "sigma_max") if kind == "EDM" else 1)
+    if (times < -SAME).any():
+        raise ValueError(
+            f"scheduler must stand between noise and data, {_name(scheduler)} stands at a noise of "
+            f"{float(1 - times.min()):g} times the most; with prediction_type='flow_prediction' it needs "
+            "use_flow_sigmas=True"
+        )
     times = times.clamp(0, 1)
-    return times[torch.cat((times[:1] >= 0, times.diff() != 0))]  # some stand twice at a step, or end where they are
+    times = times[torch.cat((times[:1] >= 0, times.diff() != 0))]  # some stand twice at a step, or end where they are
+    if (times.diff() < 0).any():
+        raise ValueError(
+            f"scheduler must go from noise to data, {_name(scheduler)} goes the other way; take times_of the one that "
+            "it inverts, and .flip(0), or invert(field, x)"
+        )
+    return times
+
+
+def table_of(scheduler: Any) -> DiscreteSchedule:
+    """The schedule of a scheduler of discrete steps."""
+    bars = scheduler.alphas_cumprod
+    if setting(scheduler, "rescale_betas_zero_snr"):  # the table ends at 0, for which some have a small number
+        bars = torch.cat((bars[:-1], bars.new_zeros(1)))
+    return DiscreteSchedule(bars)
 
 
 def schedule_of(scheduler: Any) -> Schedule:
@@ -192,8 +222,19 @@ def kind_of(scheduler: Any) -> str:
     if hasattr(scheduler, "config"):
         if setting(scheduler, "invert_sigmas"):
             raise ValueError(f"scheduler must not invert its sigmas, as {_name(scheduler)} does: its data is their 1")
-        is_flow = setting(scheduler, "prediction_type") == "flow_prediction" or setting(scheduler, "use_flow_sigmas")
-        if is_flow or any(kind.__name__.startswith("FlowMatch") for kind in type(scheduler).__mro__):
+        prediction = setting(scheduler, "prediction_type")
+        if setting(scheduler, "use_flow_sigmas") and prediction not in (None, "flow_prediction"):
+            raise ValueError(
+                f"scheduler of flow sigmas must have prediction_type='flow_prediction', {_name(scheduler)} has "
+                f"{prediction!r}; make it anew with that if the network predicts noise - data"
+            )
+        if setting(scheduler, "timestep_type") == "continuous" and prediction == "v_prediction":
+            raise ValueError(
+                f"scheduler must not ask by continuous timesteps, as {_name(scheduler)} does; pass the same denoiser's "
+                "EDMEulerScheduler(sigma_data=1, sigma_min=..., sigma_max=..., prediction_type='v_prediction')"
+            )
+        is_flow = any(kind.__name__.startswith("FlowMatch") for kind in type(scheduler).__mro__)
+        if is_flow or prediction == "flow_prediction":
             return "flow"
         if setting(scheduler, "sigma_data") is not None and setting(scheduler, "sigma_max") is not None:
             return "EDM"
@@ -213,13 +254,13 @@ def setting(peer: Any, name: str) -> Any:
 
 def parameters_of(module: nn.Module) -> dict[str, inspect.Parameter]:
     """What a module's forward takes, by name."""
-    return dict(inspect.signature(module.forward).parameters)
+    return dict(inspect.signature(getattr(module, "_orig_mod", module).forward).parameters)  # of what was compiled
 
 
 def can_be_called(module: nn.Module, count: int) -> bool:
     """Whether a module takes so many arguments and needs no more."""
     try:
-        inspect.signature(module.forward).bind(*[None] * count)
+        inspect.signature(getattr(module, "_orig_mod", module).forward).bind(*[None] * count)
     except TypeError:
         return False
     return True
@@ -249,12 +290,14 @@ def _denoiser(model: Any) -> tuple[str, str]:
 
 def _flow_time(model: nn.Module, scheduler: Any) -> TimeMap:
     """What a flow network is given, which its config does not tell."""
-    told = next((FLOW_TIMES[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in FLOW_TIMES), None)
+    kinds = type(getattr(model, "_orig_mod", model)).__mro__
+    told = next((FLOW_TIMES[kind.__name__] for kind in kinds if kind.__name__ in FLOW_TIMES), None)
     if told is None:
         raise ValueError(
             f"time must be given for {type(model).__name__}, as nothing in a flow network tells what time it is asked "
             "by; see its pipeline: time=lambda t: 1000 * (1 - t) if it hands over the scheduler's timestep, "
-            "time=lambda t: 1 - t if it divides that by 1000"
+            "time=lambda t: 1 - t if it divides that by 1000; and sign=1 if it negates what the network says, which is "
+            "then asked by a time that rises: time=lambda t: t, say"
         )
     steps = setting(scheduler, "num_train_timesteps") if told == "N s" else 1
     return lambda t: steps * (1 - t)

@@ -10,6 +10,7 @@ the steps of their own samplers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pathline.fields.adapters import (
+    RANKS,
     Convention,
     TimeMap,
     diffusers_convention,
@@ -26,7 +28,7 @@ from pathline.fields.adapters import (
     takes_any,
 )
 from pathline.fields.field import Field
-from pathline.fields.network import NetworkField
+from pathline.fields.network import HALVES, NetworkField
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
 from pathline.paths.schedules import Schedule
@@ -73,9 +75,7 @@ class ForeignField(Field):
         super().__init__()
         self.path = path
         self.prediction = prediction
-        self.field = NetworkField(
-            _Foreign(module, time, scale, sign, names, null, keywords, has_variance), path, prediction
-        )
+        self.field = _Bound(_Foreign(module, time, scale, sign, names, null, keywords, has_variance), path, prediction)
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """What the module says without a condition, or under the null."""
@@ -87,10 +87,12 @@ class ForeignField(Field):
         Raises:
             ValueError: If y is no dictionary of tensors, or the module does not take it, or there is no null.
         """
-        asked: _Foreign = self.field.network  # type: ignore[assignment]
-        asked.check(y)
-        rows = {key: torch.as_tensor(value) if isinstance(value, list) else value for key, value in (y or {}).items()}
-        return self.field.given(None if y is None else rows)
+        return self.field.given(y)
+
+    @property
+    def null(self) -> Any:
+        """The condition that stands for none, in a batch of one; None where it was not given."""
+        return self.field.null
 
     @property
     def module(self) -> nn.Module:
@@ -104,6 +106,7 @@ class ForeignField(Field):
         scheduler: Any,
         *,
         time: TimeMap | None = None,
+        sign: float = -1.0,
         null: Mapping[str, Any] | None = None,
         keywords: Mapping[str, Any] | None = None,
     ) -> ForeignField:
@@ -117,18 +120,25 @@ class ForeignField(Field):
             model: Takes `timestep`, and has a `config`.
             scheduler: The one that it was trained with, or any made from its config.
             time: From our time to what the network is given, where the adapter does not know it.
-            null: As of a `ForeignField`: the embedding of an empty prompt, say.
+            sign: Of a flow: -1 where the network predicts noise - data, as most do; 1 where its pipeline negates it.
+            null: As of a `ForeignField`: the embedding of an empty prompt, say, in a batch of one or without.
             keywords: As of a `ForeignField`.
 
         Raises:
             ValueError: If the model is no denoiser, or the scheduler of an unknown kind or prediction.
         """
-        found = diffusers_convention(model, scheduler, time)
-        return cls._by(model, found, found.null if null is None else null, keywords)
+        found = diffusers_convention(model, scheduler, time, sign)
+        return cls._by(model, found, found.null if null is None else _of_one(null), keywords)
 
     @classmethod
     def from_flow_matching(
-        cls, model: nn.Module, scheduler: Any = None, prediction: Prediction = VELOCITY
+        cls,
+        model: nn.Module,
+        scheduler: Any = None,
+        prediction: Prediction = VELOCITY,
+        *,
+        null: Mapping[str, Any] | None = None,
+        keywords: Mapping[str, Any] | None = None,
     ) -> ForeignField:
         """A model of flow_matching, called as `model(x=x, t=t, **conditions)`: its time runs as ours.
 
@@ -136,11 +146,13 @@ class ForeignField(Field):
             model: A `ModelWrapper`, or any module with these arguments.
             scheduler: Of its path: CondOT unless given. One without a counterpart of ours is read as it is.
             prediction: The kind that it was trained to predict.
+            null: As of a `ForeignField`.
+            keywords: As of a `ForeignField`.
 
         Raises:
             ValueError: If the model cannot be called so, or the scheduler gives no alpha_t and sigma_t.
         """
-        return cls._by(model, flow_matching_convention(model, scheduler, prediction))
+        return cls._by(model, flow_matching_convention(model, scheduler, prediction), null, keywords)
 
     @classmethod
     def from_edm(
@@ -149,6 +161,7 @@ class ForeignField(Field):
         sigma_max: float = 80.0,
         *,
         schedule: Schedule | None = None,
+        null: Mapping[str, Any] | None = None,
         keywords: Mapping[str, Any] | None = None,
     ) -> ForeignField:
         """A denoiser D(x, sigma) of data + sigma noise, as EDM's preconditioned networks are.
@@ -157,12 +170,13 @@ class ForeignField(Field):
             network: Called as `network(x, sigma, **conditions)`, with sigma of shape `(batch,)`.
             sigma_max: The noise at t = 0, on the path on which its level falls evenly.
             schedule: Of another path instead: x / alpha is then its point, beta / alpha its noise.
+            null: As of a `ForeignField`.
             keywords: As of a `ForeignField`.
 
         Raises:
             ValueError: If the network cannot be called so, or was not trained at such noise.
         """
-        return cls._by(network, edm_convention(network, sigma_max, schedule), None, keywords)
+        return cls._by(network, edm_convention(network, sigma_max, schedule), null, keywords)
 
     @classmethod
     def _by(
@@ -173,6 +187,16 @@ class ForeignField(Field):
         keywords: Mapping[str, Any] | None = None,
     ) -> ForeignField:
         return cls(module, **vars(convention) | {"null": null, "keywords": keywords})
+
+
+class _Bound(NetworkField):
+    """A network field whose conditions are keyword arguments."""
+
+    def given(self, y: Any) -> Field:
+        asked: _Foreign = self.network  # type: ignore[assignment]
+        asked.check(y)
+        rows = {key: torch.as_tensor(value) if isinstance(value, list) else value for key, value in (y or {}).items()}
+        return super().given(None if y is None else rows)
 
 
 class _Foreign(nn.Module):
@@ -217,10 +241,11 @@ class _Foreign(nn.Module):
         scale = meet(self.scale(t), x).to(x.dtype) if callable(self.scale) else self.scale
         point = x if isinstance(scale, float | int) and scale == 1 else scale * x
         time = t if self.time is None else self.time(t)
+        keywords = {**tree_map(partial(_beside, x), self.keywords), **y}
         if self.names is None:
-            value = self.module(point, time, **self.keywords, **y)
+            value = self.module(point, time, **keywords)
         else:
-            value = self.module(**dict(zip(self.names, (point, time), strict=True)), **self.keywords, **y)
+            value = self.module(**dict(zip(self.names, (point, time), strict=True)), **keywords)
         value = getattr(value, "sample", value)
         value = value[0] if isinstance(value, tuple | list) else value
         if self.has_variance:
@@ -267,6 +292,23 @@ class _Foreign(nn.Module):
             )
 
 
+def _beside(x: Tensor, leaf: Any) -> Any:
+    return leaf.to(x.device) if isinstance(leaf, Tensor) else leaf
+
+
 def _batch(value: Any, x: Tensor) -> Any:
     value = torch.as_tensor(value, device=x.device)
+    value = value.to(x.dtype) if x.dtype in HALVES and value.is_floating_point() else value
     return value.expand(len(x), *value.shape)
+
+
+def _of_one(null: Mapping[str, Any]) -> dict[str, Any]:
+    """A null condition for one sample, also where it comes in a batch of one, as text encoders return it."""
+    found: dict[str, Any] = {}
+    for name, value in null.items():
+        if isinstance(value, Mapping):
+            found[name] = _of_one(value)
+        else:
+            is_batch = isinstance(value, Tensor) and value.ndim == RANKS.get(name, -1) + 1 and len(value) == 1
+            found[name] = value[0] if is_batch else value
+    return found

@@ -68,7 +68,7 @@ def edit(
     path = from_noise(field, "edit")
     sampler = sampler or default_sampler()
     grid = sampler.times(field, sampler.usual_steps if steps is None else steps)
-    if strength == 0:
+    if 1 - strength == 1:
         return x.clone()
     noise = Noise(fresh_seed() if seed is None else seed)
     if strength == 1:

@@ -806,3 +806,159 @@ def test_a_module_that_does_not_fit():
         ForeignField(Wide(), PATH).velocity(torch.zeros(4, 3), 0.5)
     with pytest.raises(ValueError, match=r"Wide must return .* got dict"):
         ForeignField(Wide(), PATH).velocity(torch.zeros(4, 3, 1), 0.5)
+
+
+# Faults that were found by use
+
+
+@pytest.mark.parametrize(
+    "schedule", [None, pl.LinearSchedule(), pl.CosineSchedule(), pl.VarianceExplodingSchedule()], ids=str
+)
+def test_a_denoiser_can_be_read_to_both_ends_of_any_path(schedule):
+    field, x = ForeignField.from_edm(Denoiser(), schedule=schedule), draw(3, 2)
+    for t in (0.0, 1.0):
+        assert field.data(x, t).isfinite().all()
+    left = float(field.path.schedule.beta(torch.tensor(1.0)))  # some paths end before all noise is gone
+    near(field.data(x, 1.0), x, 1e-12 + left)
+    made = pl.sample(field, (3, 2), steps=10, seed=0)
+    assert made.isfinite().all() and made.abs().max() < 100
+
+
+def test_a_denoiser_is_sampled_alike_on_any_path():
+    schedules = (pl.LinearSchedule(), pl.CosineSchedule(), pl.VariancePreservingSchedule())
+    begin = draw(4, 2)
+    made = [
+        pl.sample(ForeignField.from_edm(Denoiser(), schedule=s), (4, 2), pl.ODESampler(pl.RK4), steps=400, start=begin)
+        for s in schedules
+    ]
+    near(made[1], made[0], 1e-3)
+    near(made[2], made[0], 2e-2)  # whose start holds some data
+
+
+@pytest.mark.parametrize("make", [diffusers.EulerDiscreteScheduler, diffusers.DPMSolverMultistepScheduler])
+def test_a_table_that_ends_nearly_at_no_data_ends_there(unet, make):
+    scheduler = make(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    field = ForeignField.from_diffusers(unet, scheduler)
+    assert float(field.path.schedule.alpha(torch.tensor(0.0))) == 0
+    scheduler.set_timesteps(4)
+    assert times_of(scheduler).isfinite().all()
+    ddim = diffusers.DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    x = draw(2, 1, 8, 8)
+    near(field.velocity(x, 0.4), ForeignField.from_diffusers(unet, ddim).velocity(x, 0.4), 1e-6)
+
+
+def test_an_edm_network_is_asked_as_its_scheduler_says():
+    scheduler = diffusers.EDMEulerScheduler(sigma_max=20.0)
+    scheduler.precondition_noise = lambda sigma: sigma.atan() / math.pi * 2  # as Stable Audio's does
+    seen = []
+
+    class Watch(Raw):
+        def forward(self, sample, timestep):
+            seen.append(timestep)
+            return super().forward(sample, timestep)
+
+    field = ForeignField.from_diffusers(Watch(Denoiser().inner), scheduler)
+    field.data(draw(3, 2), 0.4)
+    near(seen[0], torch.full((3,), math.atan(12.0) / math.pi * 2, dtype=torch.float64), 1e-12)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_sign_of_a_flow_network(sign):
+    model = Raw(Denoiser().inner)
+    field = ForeignField.from_diffusers(model, diffusers.FlowMatchEulerDiscreteScheduler(), time=lambda t: t, sign=sign)
+    x = draw(3, 2)
+    near(field.velocity(x, 0.3), sign * model(x, torch.tensor(0.3, dtype=torch.float64)).sample, 1e-12)
+
+
+def test_schedulers_that_cannot_be_read_as_they_are(unet):
+    cases = (
+        (diffusers.EulerDiscreteScheduler(prediction_type="v_prediction", timestep_type="continuous"), "EDMEuler"),
+        (diffusers.UniPCMultistepScheduler(use_flow_sigmas=True), "must have prediction_type='flow_prediction'"),
+    )
+    for scheduler, said in cases:
+        with pytest.raises(ValueError, match=said):
+            ForeignField.from_diffusers(unet, scheduler)
+    back = diffusers.DDIMInverseScheduler()
+    back.set_timesteps(4)
+    with pytest.raises(ValueError, match="must go from noise to data, DDIMInverseScheduler goes the other way"):
+        times_of(back)
+    flow = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction")
+    flow.set_timesteps(4)
+    with pytest.raises(ValueError, match=r"at a noise of 1.* it needs use_flow_sigmas=True"):
+        times_of(flow)
+
+
+def test_the_continuous_scheduler_is_the_one_that_its_refusal_names():
+    sizes = {"prediction_type": "v_prediction", "sigma_min": 0.01, "sigma_max": 50.0}
+    peers = diffusers.EulerDiscreteScheduler(timestep_type="continuous", use_karras_sigmas=True, **sizes)
+    named = diffusers.EDMEulerScheduler(sigma_data=1, **sizes)
+    for scheduler in (peers, named):
+        scheduler.set_timesteps(8)
+    model, x = Raw(Denoiser().inner.float()), 50 * draw(3, 2).float()
+    field = ForeignField.from_diffusers(model, named)
+    near(ours(field, x, times_of(named), pl.ODESampler(pl.EULER)), peer(peers, model, x), 1e-5)
+
+
+def test_a_null_may_come_in_a_batch_of_one(prompted):
+    x, empty = draw(3, 2, 8, 8), draw(5, 6)
+    found = [
+        ForeignField.from_diffusers(prompted, DDIM, null={"encoder_hidden_states": one}).score(x, 0.5)
+        for one in (empty, empty[None])
+    ]
+    assert torch.equal(*found)
+    field = ForeignField.from_diffusers(prompted, DDIM, null={"encoder_hidden_states": empty})
+    assert torch.equal(found[0], field.given({"encoder_hidden_states": empty[None]}).score(x, 0.5))
+    assert field.null["encoder_hidden_states"].shape == (1, 5, 6)
+
+
+@pytest.mark.parametrize("bound", ["null", "given", "keywords"])
+def test_a_module_of_half_precision(prompted, bound):
+    half, empty, x = copy.deepcopy(prompted).bfloat16(), draw(5, 6, dtype=torch.float32), draw(3, 2, 8, 8).float()
+    y = {"encoder_hidden_states": empty[None]}
+    if bound == "keywords":
+        y = {"encoder_hidden_states": empty[None].expand(3, -1, -1).bfloat16()}
+        field = ForeignField.from_diffusers(half, DDIM, keywords=y)
+    else:
+        field = ForeignField.from_diffusers(half, DDIM, null=y)
+        field = field if bound == "null" else field.given(y)
+    truth = ForeignField.from_diffusers(copy.deepcopy(prompted).float(), DDIM).given(
+        {"encoder_hidden_states": empty[None]}
+    )
+    near(field.noise(x, 0.5), truth.noise(x, 0.5), 0.05)
+    assert field.noise(x, 0.5).dtype == torch.float32
+    assert pl.sample(field, (3, 2, 8, 8), steps=2, seed=0).dtype == torch.bfloat16
+
+
+def test_what_is_bound_goes_before_keywords_and_is_checked_each_time(prompted):
+    one, other, x = ({"encoder_hidden_states": draw(1, 5, 6, seed=seed)} for seed in (1, 2)), None, draw(1, 2, 8, 8)
+    one, other = one
+    field = ForeignField.from_diffusers(prompted, DDIM, keywords=one)
+    bare = ForeignField.from_diffusers(prompted, DDIM)
+    assert torch.equal(field.given(other).score(x, 0.5), bare.given(other).score(x, 0.5))
+    assert torch.equal(field.score(x, 0.5), bare.given(one).score(x, 0.5))
+    with pytest.raises(ValueError, match="y must hold conditions that UNet2DConditionModel takes"):
+        bare.given(one).given({"bogus": draw(1, 2)})
+    with pytest.raises(ValueError, match="null must be given"):
+        bare.given(one).given(None)
+
+
+def test_all_adapters_take_a_null_and_training_drops_to_it():
+    for field in (
+        ForeignField.from_edm(Denoiser(), null={"class_labels": 4.0}),
+        ForeignField.from_flow_matching(Net(), null={"y": 0.5}),
+    ):
+        x = draw(3, 2)
+        (name,) = field.null
+        y = {name: torch.full((3,), float(field.null[name]), dtype=torch.float64)}
+        assert torch.equal(field.given(None).data(x, 0.5), field.given(y).data(x, 0.5))
+    field = ForeignField.from_edm(Denoiser().float(), schedule=pl.LinearSchedule(), null={"class_labels": 4.0})
+    y = {"class_labels": torch.zeros(64)}
+    dropped = pl.MatchingLoss(field, drop=0.5).dropped(y, 0, 64)["class_labels"]
+    assert set(dropped.tolist()) == {0.0, 4.0}
+    assert len([*pl.train(pl.MatchingLoss(field, drop=0.5), draw(64, 2).float(), y, steps=2, batch_size=8)]) == 2
+
+
+def test_a_compiled_network_is_read_as_itself(unet):
+    compiled = torch.compile(copy.deepcopy(unet), backend="eager")
+    x = draw(2, 1, 8, 8)
+    near(*(ForeignField.from_diffusers(model, DDIM).score(x, 0.5) for model in (compiled, unet)), 1e-12)
