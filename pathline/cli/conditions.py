@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,11 @@ def check_guidance(run: Run, w: float | None) -> None:
     """Refuse guidance of a model that never saw samples without their conditions.
 
     Raises:
-        ValueError: If the scale needs what the model makes without.
+        ValueError: If the scale needs what the model makes without, or is not finite.
     """
-    if w not in (None, 0.0, 1.0) and run.kinds and not run.config.drop:
+    if w is not None and not math.isfinite(w):
+        raise ValueError(f"--guidance must be a finite number, got {w}")
+    if w not in (None, 1.0) and run.kinds and not run.config.drop:
         raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
 
 
@@ -133,6 +136,8 @@ def prompts_from(prompt: str | None, path: Path | None) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts must be a file of text in UTF-8, got {path}: {error.reason}") from None
+    except OSError as error:
+        raise ValueError(f"--prompts must be a file of text, got {path}: {error.strerror}") from None
     if not lines:
         raise ValueError(f"--prompts must be a file with a prompt in each line, got {path}, which has none")
     return lines

@@ -84,6 +84,8 @@ def main(argv: list[str]) -> int:
     run = Run.open(arguments.run)
     _check(run, arguments)
     out = arguments.out or run.samples_folder / "edit.png"
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, and there is a folder {out}")
     if out.suffix.lower() not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, got {out}")
     sampler = sampler_of(arguments.sampler, arguments.sigma)

@@ -163,8 +163,6 @@ def _check(run: Run, arguments: Arguments) -> None:
         )
     if arguments.guidance is not None and arguments.unconditional:
         raise ValueError("--guidance is by a condition, which --unconditional leaves out; leave out one of them")
-    if arguments.guidance is not None and not math.isfinite(arguments.guidance):
-        raise ValueError(f"--guidance must be a finite number, got {arguments.guidance}")
 
 
 # ---- scoring

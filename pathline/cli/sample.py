@@ -86,6 +86,8 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     run = Run.open(arguments.run)
     out = arguments.out or run.samples_folder / "sample.png"
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, and there is a folder {out}")
     if out.suffix.lower() not in (".png", ".npz", ".csv"):
         raise ValueError(f"--out must end in .png, .npz or .csv, got {out}")
     if out.suffix.lower() == ".csv" and len(run.shape) != 1:

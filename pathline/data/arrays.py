@@ -128,6 +128,12 @@ def _read_npz(path: Path, has_captions: bool) -> Iterator[Block | InFile | About
         reader = _Conditions(path, len(headers["x"]), has_captions)
         if "y" in members:
             reader.read(archive, members["y"], headers["y"])
+        if has_captions and "text" not in reader.y:
+            got = f"the type {headers['y'].dtype} in shape {headers['y'].shape}" if "y" in members else "no y"
+            raise _Refused(
+                f"{path}: y must hold captions for --text, an array of words or a field text, got {got}; save "
+                "y=np.array(captions), or leave out --text"
+            )
         if members["x"].compress_type == zipfile.ZIP_STORED and not headers["x"].is_fortran:
             offset = _offset(path, members["x"]) + headers["x"].length
             yield InFile(str(path.resolve()), headers["x"].dtype.str, offset)

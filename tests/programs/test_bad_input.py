@@ -132,7 +132,7 @@ COMMANDS = [
     Row("unknown class", "sample {moons} --class middle", ("--class", "upper, lower", "'middle'")),
     Row("class without classes", "sample {bare} --class 1", ("--class needs a model with classes", "bare")),
     Row("guidance without classes", "sample {bare} --guidance 2", ("--guidance needs a model with classes", "bare")),
-    Row("guidance that is no number", "sample {digits} --guidance nan", ("w must be finite", "nan")),
+    Row("guidance that is no number", "sample {digits} --guidance nan", ("--guidance must be a finite number", "nan")),
     Row("negative sigma", "sample {digits} --sigma=-0.5", ("sigma must be a finite number, 0 or more", "-0.5")),
     Row("negative sigma of beta", "sample {digits} --sigma beta:-1", ("0 or more", "-1")),
     Row("infinite sigma", "sample {digits} --sigma inf", ("finite", "inf")),

@@ -152,6 +152,7 @@ REFUSED = [
     ("bare", "--data {here}/wrong.npz --guidance 2", "--guidance needs a model with classes, numbers or text"),
     ("bridge", "", "edit needs a model that begins at noise, and .* is a bridge from"),
     ("undropped", "--guidance 2", "--guidance needs a model trained with labels dropped"),
+    ("undropped", "--guidance 0", "--guidance needs a model trained with labels dropped"),
     ("undropped", "--unconditional", "--class, --numbers or --prompt must be given, as .* was trained with --drop 0"),
 ]
 

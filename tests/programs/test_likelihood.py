@@ -289,6 +289,9 @@ def test_a_model_that_needs_its_classes_says_so(moons, tmp_path):
     (run / "config.json").write_text(json.dumps(config | {"drop": 0.0}))
     code, _, err = pathline("likelihood", run, "--unconditional")
     assert code == 2 and "--drop 0" in err
+    for name in ("likelihood", "sample"):
+        code, _, err = pathline(name, run, "--guidance", "0")
+        assert code == 2 and "--guidance needs a model trained with labels dropped" in err
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)))
     code, _, err = pathline("likelihood", run, "--data", tmp_path / "x.npz")
     assert code == 2 and "without classes" in err and "--drop 0" in err

@@ -103,7 +103,7 @@ def test_an_empty_prompt_is_no_condition(shapes, tmp_path):
         (["--prompt", "a purpel circle"], "has the word 'purpel', which is not known; did you mean 'purple'?"),
         (["--prompt", "a red circle " * 9], "has 27 words, and words takes 16 at most; shorten it"),
         (["--prompt", "a circle", "--prompts", "x.txt"], "either --prompt or --prompts is to be given"),
-        (["--prompts", "nowhere.txt"], "nowhere.txt"),
+        (["--prompts", "nowhere.txt"], "--prompts must be a file of text, got nowhere.txt: No such file"),
         (["--prompt", "a circle", "--negative", "a cross"], "--negative is what guidance leads away from"),
         (["--negative", "a grene cross", "--guidance", "3"], "has the word 'grene'"),
         (["--class", "3"], "--class needs a model with classes"),
@@ -295,3 +295,10 @@ def test_a_training_with_captions_goes_on_as_if_it_had_not_stopped(shapes, tmp_p
     assert main(["train", "--resume", str(broken)]) == 0
     first, second = (pl.Run.open(path).checkpoint().model for path in (whole, broken))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("command", ["sample", "edit"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(shapes, tmp_path, capsys, command):
+    (tmp_path / "a.npz").mkdir()
+    assert main([command, str(shapes), "--out", str(tmp_path / "a.npz")]) == 2
+    assert "--out must be a file, and there is a folder" in capsys.readouterr().err

@@ -233,6 +233,8 @@ def test_words_in_y_of_an_npz_are_captions_if_they_are_asked_for(tmp_path):
         (record(numbers=[1, 2, np.inf, 4]), r"y\['numbers'\]\[2\] must be a finite number, got inf"),
         (record(numbers=np.zeros((4, 2, 2))), r"y\['numbers'\] must have a row for each of the 4 .* got \(4, 2, 2\)"),
         (record(**{"class": np.zeros((4, 2))}), r"y\['class'\] must have shape \(4,\), a class for each"),
+        (np.array([b"a", b"b", b"a", b"b"]), r"y must hold captions for --text, .* got the type \|S1 in shape \(4,\)"),
+        (record(**{"class": [1, 2, 1, 2]}), r"y must hold captions for --text, an array of words or a field text"),
         (record(text=["a"] * 4)[:3], r"y\['text'\] must have shape \(4,\), a caption for each sample of x, got \(3,\)"),
     ],
 )
