@@ -22,7 +22,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from pathline.tensors import time_of
+from pathline.tensors import Time, meet, time_of
 
 FieldFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,9 +82,9 @@ class LinearODE:
         """-theta x."""
         return -self.theta * x
 
-    def flow(self, x: Tensor, time: float | Tensor) -> Tensor:
-        """Where the flow takes `x` in this time: exp(-theta time) x."""
-        return x * torch.as_tensor(-self.theta * time).exp()
+    def flow(self, x: Tensor, time: Time) -> Tensor:
+        """Where the flow takes `x` in a time of shape `()` or `(batch,)`: exp(-theta time) x, in the precision of x."""
+        return x * meet((-self.theta * time_of(x, time)).exp(), x).to(x.dtype)
 
 
 @dataclass(frozen=True)
