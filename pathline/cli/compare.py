@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pathline.cli import tuned
 from pathline.cli.conditions import bound
-from pathline.cli.progress import counting
+from pathline.cli.progress import counting, waiting
 from pathline.cli.samplers import sampler_of
 from pathline.cli.tuned import Errors
 from pathline.noise import Noise
@@ -100,9 +100,9 @@ def _compare(run: Run, arguments: Arguments, columns: list[int], out: Path) -> i
     cells += [(name, s, n) for name, s in samplers.items() for n in columns if n >= len(s.nodes)]
     rows: Rows = {name: {} for name in (GENERAL, FITTED, *named)}
     console = Console(stderr=True)
-    with console.status(f"solving {arguments.count} trajectories with care"):
+    with waiting(console, f"solving {arguments.count} trajectories with care"):
         end, change = converged(field, start)
-    with counting(console, sum(n for *_, n in cells)) as show:
+    with counting(console, sum(n for *_, n in cells), "calls") as show:
         done = 0
         for name, sampler, n in cells:
             show(done, f"{name}, {n} calls")

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
 from pathline.cli.conditions import check_guidance
-from pathline.cli.progress import counting
+from pathline.cli.progress import counting, waiting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored
 from pathline.cli.verdict import FINER, Found, keep, summed_up, tell, write
 from pathline.fields.network import NetworkField
@@ -177,7 +176,7 @@ def _likelihood(
     found: list[Found],
 ) -> int:
     console = Console(stderr=True)
-    with console.status("reading the data"):
+    with waiting(console, "reading the data"):
         sets = _sets(run, arguments)
     is_whole = all(bool((points.x == points.x.round()).all()) for points in sets)
     bin = arguments.bin if arguments.bin is not None else float(is_whole)
@@ -185,7 +184,7 @@ def _likelihood(
     inputs = [prepared(run, points, method) for points in sets]  # refuses what it may before hours of work
     known = run.checkpoint()
     network = run.field_at(known)
-    with counting(console, sum(map(len, sets))) as show:
+    with counting(console, sum(map(len, sets)), "samples") as show:
         for k, (points, x) in enumerate(zip(sets, inputs, strict=True)):
             field, batches = field_of(run, network, points, arguments.guidance), []
             for batch in scored(field, x, method, arguments.batch_size or _at_once(run, divergence)):
@@ -193,7 +192,7 @@ def _likelihood(
                 found[k:] = [Found(points, Scores.of(run, batches, method.bin))]
                 nats = found[k].scores.nats
                 done = sum(map(len, sets[:k])) + len(nats)
-                show(done, f"{escape(points.name)}: {nats[nats.isfinite()].mean():.5g} nats")
+                show(done, f"{points.name}: {nats[nats.isfinite()].mean():.5g} nats")
     given = found[0]
     if not given.scores.nats.isfinite().any():
         raise ValueError(f"no log-density of {given.points.name} is finite; {FINER}")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-from pathline.cli.progress import counting
+from pathline.cli.progress import counting, waiting
 from pathline.plots.axes import label, panels, save
 from pathline.plots.loss import loss_over_floor
 from pathline.plots.verdicts import apart, by_time, nearest, verdicts, words
@@ -89,10 +89,10 @@ def verify_run(folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path
 
 def _verify(run: Run, effort: Effort, is_json: bool, seed: int, out: Path) -> int:
     console = Console(stderr=True, quiet=is_json)
-    with console.status("reading the data"):
+    with waiting(console, "reading the data"):
         subject, notes, step = subject_of(run)
     parts, whole = [*examined(subject, effort, seed)], Part(notes=notes)
-    with counting(console, len(parts)) as show:
+    with counting(console, len(parts), "parts") as show:
         for done, (name, find) in enumerate(parts):
             show(done, name)
             part = find()

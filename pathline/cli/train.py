@@ -13,14 +13,13 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from pathline.cli import board
 from pathline.cli.board import Board
 from pathline.cli.card import write_card
 from pathline.cli.interruption import Interruption
 from pathline.cli.pictures import draw_all, draw_preview, sample_preview
-from pathline.cli.progress import progress
+from pathline.cli.progress import progress, waiting
 from pathline.cli.several import parsed_once, said_once
 from pathline.config import BESIDE_THE_MODEL, Config, load_config, presets
 from pathline.data.files import SUFFIXES
@@ -110,7 +109,7 @@ def _new(
 
 def _read(config: Config, group: Group) -> Samples:
     """The data. A large file takes its time when it is read first, which is shown."""
-    with Console(quiet=not group.is_first).status(f"reading {escape(config.data)}"):
+    with waiting(Console(quiet=not group.is_first), f"reading {config.data}"):
         return group.in_turn(config.load)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pathline.cli import tuned
 from pathline.cli.conditions import bound
-from pathline.cli.progress import counting
+from pathline.cli.progress import counting, waiting
 from pathline.cli.tuned import FAR, Errors, Tuned
 from pathline.fields.field import Field
 from pathline.noise import Noise
@@ -82,7 +82,7 @@ def _tune(run: Run, arguments: Arguments) -> int:
     starts = [start_of(field, (arguments.count, *run.shape), Noise(seed)) for seed in seeds]
     next(fit(field.take(slice(0, 1)), starts[0][:1], starts[0][:1], n))  # refuses now what it would refuse later
     console = Console(stderr=True)
-    with console.status(f"solving 2 x {arguments.count} trajectories with care"):
+    with waiting(console, f"solving 2 x {arguments.count} trajectories with care"):
         own, other = (Trajectories(start, *converged(field, start)) for start in starts)
     sampler = _fitted(field, own, arguments, console)
     fitted, general = (
@@ -96,7 +96,7 @@ def _tune(run: Run, arguments: Arguments) -> int:
 
 
 def _fitted(field: Field, own: Trajectories, arguments: Arguments, console: Console) -> FittedSampler:
-    with counting(console, arguments.steps) as show:
+    with counting(console, arguments.steps, "steps") as show:
         for step in fit(field, own.start, own.end, arguments.evaluations, steps=arguments.steps):
             show(step.step, f"median error {step.median:.3g}")
     return step.sampler

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     workers = min(arguments.workers, len(cases))
     begin, found, is_interrupted = time.monotonic(), list[Outcome](), False
     try:
-        with counting(Console(stderr=True, quiet=arguments.json), len(cases)) as show:
+        with counting(Console(stderr=True, quiet=arguments.json), len(cases), "cases") as show:
             for outcome in checked(cases, workers):
                 found.append(outcome)
                 show(len(found), outcome.law.name.replace("_", " "))
