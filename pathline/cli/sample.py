@@ -17,7 +17,8 @@ from pathline.cli import tuned
 from pathline.cli.conditions import array_of, bound, prompts_from
 from pathline.cli.pictures import plain, points
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.fields.network import NetworkField
 from pathline.noise import Noise
 from pathline.plots.axes import save

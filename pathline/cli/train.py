@@ -24,7 +24,7 @@ from pathline.cli.several import parsed_once, said_once
 from pathline.config import BESIDE_THE_MODEL, Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
-from pathline.fields.field import evaluating
+from pathline.fields.modes import evaluating
 from pathline.runs import Run, encoder_for
 from pathline.trainer import Trainer
 from pathline.training import checkpoint

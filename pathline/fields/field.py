@@ -8,8 +8,6 @@ with m and n from the rows of the kinds (`paths.predictions`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -115,18 +113,6 @@ class Field(nn.Module, ABC):
     def repeat(self, copies: int) -> Field:
         """The same field for the batch several times over."""
         return self
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in eval mode; each part is put back into the mode it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def tuple_of(value: Any) -> tuple[Tensor, ...]:

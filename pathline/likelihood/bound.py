@@ -25,7 +25,8 @@ import math
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.predictions import DATA
 from pathline.paths.schedules import Schedule

@@ -23,9 +23,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating, math_attention
 from pathline.likelihood.divergence import Divergence, Exact
 from pathline.likelihood.gradients import Backpropagation, Gradient
 from pathline.noise import Noise, fresh_seed
@@ -227,8 +227,8 @@ class _Reader:
     @contextmanager
     def still(self) -> Iterator[None]:
         """The field as a function of x and t alone, that can be derived twice."""
-        with evaluating(self.field), sdpa_kernel(SDPBackend.MATH):  # others' backward passes can neither be batched nor
-            yield  # derived again
+        with evaluating(self.field), math_attention():
+            yield
 
     def kept(self, is_kept: bool) -> _Reader:
         """The same where gradients are wanted, or are not."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.sampling.grids import UNIFORM, QuantileGrid
 from pathline.sampling.multistep import Multistep
 

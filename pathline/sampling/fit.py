@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.paths.predictions import VELOCITY
 from pathline.paths.schedules import Coefficients
 from pathline.sampling.dynamics import read_along

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.noise import Noise
 from pathline.paths.path import GaussianPath
 from pathline.sampling.grids import CosineGrid

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pathline.fields.compiled import CompiledField
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.fields.network import NetworkField
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath

@@ -8,6 +8,7 @@ out there, and counted there.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from pathline.data.source import Array, Rows
+from pathline.fields.modes import is_evaluated_elsewhere, train_mode
 from pathline.training.augment import NONE, Augmentation
 from pathline.training.batches import Batches, Order, ahead
 from pathline.training.distributed import ALONE, Group, is_shared
@@ -134,7 +136,9 @@ def _steps(
     ema: EMA | None,
     clip: float,
 ) -> Iterator[TrainStep]:
-    loss, group = batches.loss.train(), batches.group
+    loss, group = batches.loss, batches.group
+    train_mode(loss)
+    is_disturbed = False
     model = group.spread(loss)
     parameters = [p for p in loss.parameters() if p.requires_grad]
     device = parameters[0].device
@@ -146,6 +150,13 @@ def _steps(
         if lr_schedule is not None:
             for param_group, lr in zip(optimizer.param_groups, base, strict=True):
                 param_group["lr"] = lr * lr_schedule(step / numbers.stop)
+        if not is_disturbed and is_evaluated_elsewhere(loss):
+            is_disturbed = True
+            warnings.warn(
+                f"step {step + 1} is in eval mode (no dropout), as another thread samples the model that is trained; "
+                "sample a copy: copy.deepcopy(field)",
+                stacklevel=2,
+            )
         optimizer.zero_grad()
         total = torch.zeros((), device=device)
         for piece in pieces:

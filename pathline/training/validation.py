@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.fields.field import evaluating
+from pathline.fields.modes import evaluating
 from pathline.noise import Noise
 from pathline.training.loss import BRIDGE_STREAM, MatchingLoss
 

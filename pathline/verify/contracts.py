@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pathline.fields.empirical import EmpiricalField
 from pathline.fields.exact import MixtureField
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
+from pathline.fields.modes import evaluating
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Prediction, convert
 from pathline.paths.schedules import CosineSchedule, LinearSchedule

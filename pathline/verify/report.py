@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from pathline.fields.empirical import EmpiricalField
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating
 from pathline.likelihood.divergence import Divergence, Exact, Hutchinson
 from pathline.metrics.distances import nearest_distance
 from pathline.noise import Noise

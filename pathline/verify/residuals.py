@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pathline.fields.field import Field, evaluating
+from pathline.fields.field import Field
+from pathline.fields.modes import evaluating, math_attention
 from pathline.likelihood.divergence import AT_ONCE, Divergence, Exact, drawn, pulled
 from pathline.noise import Noise
 from pathline.paths.predictions import SCORE, Prediction
@@ -101,7 +101,7 @@ def fokker_planck_residual(
         ValueError: If velocity or score cannot be read at t.
     """
     divergence = divergence or Exact()
-    with torch.enable_grad(), evaluating(field), sdpa_kernel(SDPBackend.MATH):  # others have no second derivative
+    with torch.enable_grad(), evaluating(field), math_attention():  # others have no second derivative
         x = x.detach().clone().requires_grad_()
         time = time_of(x, t).detach().expand(len(x))
         moment = time.clone().requires_grad_()
@@ -148,7 +148,7 @@ def asymmetry(
     """
     if probes is not None and probes < 1:
         raise ValueError(f"probes must be at least 1, or left out for all of the Jacobian, got {probes}")
-    with torch.enable_grad(), evaluating(field), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), evaluating(field), math_attention():
         x = x.detach().clone().requires_grad_()
         value = field.read(x, time_of(x, t), kind)
         if probes is None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pathline as pl
-from pathline.fields.field import evaluating
+from pathline.fields.modes import evaluating
 from pathline.paths.predictions import Interval
 
 pytestmark = pytest.mark.fast
