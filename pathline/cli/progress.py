@@ -25,9 +25,10 @@ SEEN, MEASURED = 5, 3.0  # units of work and seconds after which the time for al
 
 
 class Show(Protocol):
-    """Called with how much is done in all, and what there is to say of it."""
+    """What a loop calls between two pieces of its work."""
 
-    def __call__(self, done: int, figures: str = "") -> None: ...
+    def __call__(self, done: int, figures: str = "") -> None:
+        """Show how much is done in all, and what there is to say of it."""
 
 
 @contextmanager
@@ -113,7 +114,7 @@ class Pace:
         if self._since is None:
             self._since = done, now
         seen, took = done - self._since[0], now - self._since[1]
-        return took / seen * (self.total - done) if seen >= SEEN or took >= MEASURED and seen else None
+        return took / seen * (self.total - done) if seen >= SEEN or (took >= MEASURED and seen) else None
 
 
 class Lines:
@@ -152,7 +153,8 @@ def duration(seconds: float) -> str:
 class _Display(Protocol):
     show: Show
 
-    def say(self, words: str) -> None: ...
+    def say(self, words: str) -> None:
+        """Print a line of its own."""
 
 
 @contextmanager
