@@ -7,6 +7,7 @@ the work takes. After a few steps a line says how long all of it will take.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -48,23 +49,23 @@ def counting(console: Console, total: int, unit: str = "") -> Iterator[Show]:
 def progress(trainer: Trainer, console: Console) -> Iterator[Show]:
     """Show a training: called with the step, and told of what it logs. It says how long the steps will take."""
     total, skipped = trainer.config.steps, trainer.skipped
-    figures = ""
+    told = ""
     with _display(console, total, trainer.step, "steps", 0.0) as display:
         pace = Pace(total, trainer.step)
 
         def listen(line: dict[str, Any]) -> None:
-            nonlocal skipped, figures
+            nonlocal skipped, told
             if "loss" not in line:
                 return
-            figures = "  ".join(text.format(line[name]) for name, text in FIGURES.items() if line[name] is not None)
+            told = "  ".join(text.format(line[name]) for name, text in FIGURES.items() if line[name] is not None)
             if line["skipped"] > skipped:
                 new, skipped = line["skipped"] - skipped, line["skipped"]
                 display.say(f"step {line['step']}: {new} updates left out, as their gradient was not finite")
 
-        def show(done: int, _: str = "") -> None:
+        def show(done: int, figures: str = "") -> None:
             if (estimate := pace.estimate(done)) is not None:
                 display.say(f"about {duration(estimate)} for {total - pace.begun:,} steps, then the pictures")
-            display.show(done, figures)
+            display.show(done, figures or told)
 
         trainer.listeners.append(listen)
         yield show
@@ -150,9 +151,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
-class _Display(Protocol):
-    show: Show
+class _Display(ABC):
+    """Where the progress of some work is shown."""
 
+    @abstractmethod
+    def show(self, done: int, figures: str = "") -> None:
+        """Show how much is done in all, and what there is to say of it."""
+
+    @abstractmethod
     def say(self, words: str) -> None:
         """Print a line of its own."""
 
@@ -175,7 +181,7 @@ def _display(console: Console, total: int, done: int, unit: str, least: float) -
         yield _Bar(bar, total, done)
 
 
-class _Bar:
+class _Bar(_Display):
     def __init__(self, bar: Progress, total: int, done: int) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=total, completed=done, figures="")
@@ -187,7 +193,7 @@ class _Bar:
         _say(self._bar.console, words)
 
 
-class _Plain:
+class _Plain(_Display):
     def __init__(self, console: Console, total: int, done: int, unit: str, least: float) -> None:
         self._console, self._total, self._unit = console, total, unit
         self._pace, self._lines = Pace(total, done), Lines(total, done, least)
