@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 Time: TypeAlias = float | Tensor
+
+
+def exact(value: Any) -> Tensor:
+    """Numbers as precise as they were given: tensors and arrays as they are, Python numbers and lists in float64.
+
+    `torch.as_tensor` alone would round the latter to float32.
+    """
+    return torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
 
 
 def time_of(x: Tensor, t: Time) -> Tensor:

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from pathline.noise import Noise, fresh_seed
+from pathline.tensors import exact
+
+Numbers: TypeAlias = Tensor | Sequence[Any]  # a tensor, or lists of Python numbers
 
 DATA_STREAM, COMPONENT_STREAM, MEANS_STREAM = 8, 9, 10
 
@@ -69,6 +74,9 @@ class Distribution(nn.Module, ABC):
 class GaussianMixture(Distribution):
     """A mixture of normals.
 
+    Parameters are kept in the precision in which they are given: tensors in their own, Python numbers in float64.
+    Samples have the dtype of the means, the default dtype where those are Python numbers.
+
     Args:
         means: Of shape `(components, dimension)`.
         covariances: Of shape `(components, dimension, dimension)`, or variances of shape `(components, dimension)`
@@ -79,16 +87,17 @@ class GaussianMixture(Distribution):
         ValueError: If shapes do not fit, a covariance is not symmetric positive definite, or a weight is not positive.
     """
 
+    like: Tensor
     means: Tensor
     weights: Tensor
     variances: Tensor  # (components, dimension): eigenvalues
     axes: Tensor | None  # (components, dimension, dimension): eigenvectors as columns, None where along the axes
 
-    def __init__(self, means: Tensor, covariances: Tensor, weights: Tensor | None = None) -> None:
+    def __init__(self, means: Numbers, covariances: Numbers, weights: Numbers | None = None) -> None:
         super().__init__()
-        means = torch.as_tensor(means)
-        means = means if means.is_floating_point() else means.to(torch.get_default_dtype())
-        covariances = torch.as_tensor(covariances, dtype=means.dtype, device=means.device)
+        like = torch.empty(0, dtype=_dtype_of(means))
+        means = _floating(means)
+        covariances = _floating(covariances, means)
         if means.ndim != 2 or not len(means):
             raise ValueError(
                 f"means must have shape (components, dimension), with at least one, got {tuple(means.shape)}"
@@ -96,7 +105,7 @@ class GaussianMixture(Distribution):
         k, d = means.shape
         if weights is None:
             weights = torch.ones(k)
-        weights = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
+        weights = _floating(weights, means)
         if weights.shape != (k,) or not (weights > 0).all():
             raise ValueError(f"weights must be {k} positive numbers, one a component, got {weights.tolist()}")
         if covariances.shape not in ((k,), (k, d), (k, d, d)):
@@ -114,6 +123,7 @@ class GaussianMixture(Distribution):
         if not (variances > 0).all():
             raise ValueError(f"covariances must be positive definite, the least variance is {variances.min():g}")
         self.dimension, self.components = d, k
+        self.register_buffer("like", like.to(means.device), persistent=False)  # samples are like it
         self.register_buffer("means", means)
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("variances", variances.contiguous())
@@ -160,17 +170,17 @@ class GaussianMixture(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x` in nats, of shape `(batch,)`."""
-        z = self.to_axes(self.check(x)[:, None] - self.means)
+        z = self.to_axes(self.check(x)[:, None] - self.means.to(x.dtype))
         return torch.logsumexp(self.weights.to(x.dtype).log() + log_normal(z, self.variances.to(x.dtype)), -1)
 
     def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Points, and the component of each."""
         k = choose(self.weights, count, noise)
-        z = noise.normal((count, self.dimension), dtype=self.means.dtype, device=self.means.device)
-        z = z * self.variances[k].sqrt()
+        z = noise.normal((count, self.dimension), dtype=self.like.dtype, device=self.like.device)
+        z = z * self.variances.to(z.dtype)[k].sqrt()
         if self.axes is not None:
-            z = torch.einsum("be,bde->bd", z, self.axes[k])
-        return self.means[k] + z, k
+            z = torch.einsum("be,bde->bd", z, self.axes.to(z.dtype)[k])
+        return self.means.to(z.dtype)[k] + z, k
 
 
 class Normal(Distribution):
@@ -181,12 +191,14 @@ class Normal(Distribution):
         covariance: Of shape `(dimension, dimension)`, or variances of shape `(dimension,)` or `()`.
     """
 
-    def __init__(self, mean: Tensor, covariance: Tensor | float = 1.0) -> None:
+    def __init__(self, mean: Numbers, covariance: Numbers | float = 1.0) -> None:
         super().__init__()
-        mean = torch.as_tensor(mean)
+        dtype = _dtype_of(mean)
+        mean = exact(mean)
         if mean.ndim != 1:
             raise ValueError(f"mean must have shape (dimension,), got {tuple(mean.shape)}")
-        self.mixture = GaussianMixture(mean[None], torch.as_tensor(covariance)[None])
+        self.mixture = GaussianMixture(mean[None], exact(covariance)[None])
+        self.mixture.like = self.mixture.like.to(dtype)
         self.dimension = self.mixture.dimension
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -196,6 +208,19 @@ class Normal(Distribution):
     def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Points, all of one component."""
         return self.mixture.draw(count, noise)
+
+
+def _dtype_of(means: Any) -> torch.dtype:
+    """The dtype of samples: that of the means, the default one where they are Python numbers or integers."""
+    dtype = torch.as_tensor(means).dtype
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()
+
+
+def _floating(values: Any, like: Tensor | None = None) -> Tensor:
+    """Parameters as floating-point numbers, at least as precise as `like`, and on its device."""
+    given = exact(values)
+    given = given if given.is_floating_point() else given.to(torch.float64)
+    return given if like is None else given.to(like.device, torch.promote_types(given.dtype, like.dtype))
 
 
 def choose(weights: Tensor, count: int, noise: Noise) -> Tensor:

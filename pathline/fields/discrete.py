@@ -22,7 +22,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from pathline.paths.schedules import Schedule
-from pathline.tensors import wide
+from pathline.tensors import exact, wide
 
 SNAP = 2.0  # roundings of t, times the number of steps: a time that near a step is the step
 
@@ -41,7 +41,7 @@ class DiscreteSchedule(Schedule):
     alphas_cumprod: tuple[float, ...]
 
     def __init__(self, alphas_cumprod: Sequence[float] | Tensor) -> None:
-        bars = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
+        bars = exact(alphas_cumprod).detach().to("cpu", torch.float64)
         if bars.ndim != 1 or len(bars) < 2 or not (bars < 1).all() or not (bars >= 0).all() or (bars.diff() >= 0).any():
             shown = f"{bars.flatten()[0]:g} ... {bars.flatten()[-1]:g}" if bars.numel() else "none"
             raise ValueError(

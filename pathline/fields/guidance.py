@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from pathline.fields.field import Field, tuple_of
 from pathline.fields.network import Given
 from pathline.paths.predictions import Interval, Prediction
-from pathline.tensors import meet
+from pathline.tensors import exact, meet
 
 
 class ClassifierFree(Field):
@@ -40,7 +40,7 @@ class ClassifierFree(Field):
             )
         self.conditional = conditional
         self.unconditional = unconditional
-        self.w = torch.as_tensor(w)
+        self.w = exact(w)
         if not self.w.isfinite().all():
             raise ValueError(f"w must be finite, got {w}")
         self.path = conditional.path

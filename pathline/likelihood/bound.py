@@ -47,7 +47,7 @@ def elbo(
     field: Field,
     x: Tensor,
     *,
-    steps: int | Tensor = 1000,
+    steps: int | Tensor | list[float] = 1000,
     draws: int = 256,
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -120,9 +120,9 @@ def information_grid(field: Field, steps: int, finest: float = FINEST) -> Tensor
     return times
 
 
-def _chain(field: Field, x: Tensor, steps: int | Tensor) -> Tensor:
+def _chain(field: Field, x: Tensor, steps: int | Tensor | list[float]) -> Tensor:
     """The times of the chain, at each of which the data can be read."""
-    times = grid(steps if isinstance(steps, Tensor) else information_grid(field, steps))
+    times = grid(information_grid(field, steps) if isinstance(steps, int) else steps)
     if times[-1] < times[0] or times[0] < 0 or times[-1] > 1 or not snr(field.path.schedule, times[-1:]).isfinite():
         raise ValueError(
             f"steps must be times that rise within [0, 1], to one at which there is noise left, got {times[0]:g} to "

@@ -39,7 +39,7 @@ from pathline.sampling.sampler import path_grid
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import GAUSS, RungeKutta
 from pathline.solvers.solver import between, step_ends
-from pathline.tensors import Time, meet, sum_per_sample
+from pathline.tensors import Time, exact, meet, sum_per_sample
 
 PROBE_STREAM = 15
 NEAR = 1e-3  # the ratio r, just inside an end that is singular
@@ -361,7 +361,7 @@ def even(start: Time, stop: Time, steps: int) -> Tensor:
     """Evenly from start to stop, on the host in float64."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    start, stop = (torch.as_tensor(t).to("cpu", torch.float64) for t in (start, stop))
+    start, stop = (exact(t).to("cpu", torch.float64) for t in (start, stop))
     return torch.lerp(start, stop, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 
 

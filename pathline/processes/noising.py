@@ -44,7 +44,7 @@ class Noising:
         half = meet(self.schedule.variance_slope(1 - time_of(x, s)), x).to(x.dtype) / 2
         return (2 * (c.beta**2 * c.alpha_dot / c.alpha - half)).sqrt()
 
-    def moments(self, x: Tensor, time: float) -> Moments:
+    def moments(self, x: Tensor, time: Time) -> Moments:
         """The law at s = time of what was `x` at s = 0: N(alpha x, beta^2), less what noise there was at first."""
         now, before = (self._at(x, s) for s in (time, 0.0))
         kept = now.alpha / before.alpha

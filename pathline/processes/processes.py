@@ -14,7 +14,6 @@ Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, section 2
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -84,7 +83,7 @@ class LinearODE:
 
     def flow(self, x: Tensor, time: Time) -> Tensor:
         """Where the flow takes `x` in a time of shape `()` or `(batch,)`: exp(-theta time) x, in the precision of x."""
-        return x * meet((-self.theta * time_of(x, time)).exp(), x).to(x.dtype)
+        return x * _each((-self.theta * time_of(x, time)).exp(), x)
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,9 @@ class BrownianMotion:
         """Sigma."""
         return self.sigma
 
-    def moments(self, x: Tensor, time: float) -> Moments:
-        """The law after this time of a process that began at `x`: N(x, sigma^2 time)."""
-        return Moments(x, torch.full_like(x, self.sigma**2 * time))
+    def moments(self, x: Tensor, time: Time) -> Moments:
+        """The law after a time, of shape `()` or `(batch,)`, of a process that began at `x`: N(x, sigma^2 time)."""
+        return Moments(x, _each(self.sigma**2 * time_of(x, time), x).expand_as(x))
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,11 @@ class OrnsteinUhlenbeck:
         """Sigma."""
         return self.sigma
 
-    def moments(self, x: Tensor, time: float) -> Moments:
-        """The law after this time of a process that began at `x`."""
-        spread = -(self.sigma**2) * math.expm1(-2 * self.theta * time) / (2 * self.theta)
-        return Moments(x * math.exp(-self.theta * time), torch.full_like(x, spread))
+    def moments(self, x: Tensor, time: Time) -> Moments:
+        """The law after a time, of shape `()` or `(batch,)`, of a process that began at `x`."""
+        t = time_of(x, time)
+        spread = -(self.sigma**2) * torch.expm1(-2 * self.theta * t) / (2 * self.theta)
+        return Moments(x * _each((-self.theta * t).exp(), x), _each(spread, x).expand_as(x))
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,11 @@ class Langevin:
     def diffusion(self, x: Tensor, t: Tensor) -> float:
         """Sigma."""
         return self.sigma
+
+
+def _each(factor: Tensor, x: Tensor) -> Tensor:
+    """A function of time, fit to multiply points."""
+    return meet(factor, x).to(x.dtype)
 
 
 def _not_negative(name: str, value: float) -> None:

@@ -28,7 +28,7 @@ from pathline.paths.predictions import LARGE, SCORE, VELOCITY, Prediction, insid
 from pathline.paths.schedules import Coefficients
 from pathline.processes.processes import Langevin
 from pathline.sampling.sigmas import Sigma, sigma_of
-from pathline.tensors import meet, time_of
+from pathline.tensors import Time, exact, meet, time_of
 
 Scale: TypeAlias = Any  # a float, or a tensor where a gradient with respect to time is wanted
 
@@ -130,16 +130,17 @@ class FieldFlow:
         """How the drift is read at t: as prepared, or read now."""
         found = self._readings.get(float(t.detach()))
         if found is None:
-            times = torch.as_tensor(t).to("cpu", torch.float64)[None]
+            times = t.to("cpu", torch.float64)[None]
             (found,) = read_along(self.field, x, times, self.kinds(times))
         return found
 
-    def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        """The drift at `x`, from one call of the field.
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """The drift at `x`, from one call of the field, at a time of shape `()` or `(batch,)`.
 
         Raises:
             ValueError: If it has no finite value at t.
         """
+        t = exact(t)
         if t.ndim:
             times = t.to("cpu", torch.float64)
             reading = read_each(self.field, x, times, self.kinds(times))
@@ -207,8 +208,9 @@ class FieldDiffusion(FieldFlow):
         self._sigmas = dict(zip(times.tolist(), self._squared(times).sqrt().tolist(), strict=True))
         return super().prepare(times, x)
 
-    def diffusion(self, x: Tensor, t: Tensor) -> Any:
+    def diffusion(self, x: Tensor, t: Time) -> Any:
         """sigma_t: a number, or of shape `(batch,)` where t is."""
+        t = exact(t)
         if not t.ndim and float(t) in self._sigmas:
             return self._sigmas[float(t)]
         sigma = self._squared(t.reshape(-1).to("cpu", torch.float64)).sqrt()

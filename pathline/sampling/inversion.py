@@ -107,7 +107,7 @@ def interpolate(
         raise ValueError(f"count must be at least 2, for both ends, got {count}")
     sampler = sampler or round_trip_sampler()
     first, last = (invert(field, x, sampler, steps, corrections=corrections) for x in (a, b))
-    noise = torch.cat([slerp(first, last, share) for share in torch.linspace(0, 1, count).tolist()])
+    noise = torch.cat([slerp(first, last, share) for share in torch.linspace(0, 1, count, dtype=torch.float64)])
     x = sample(field.repeat(count), tuple(noise.shape), sampler, steps, seed=0, start=noise)
     return x.reshape(count, *a.shape)
 

@@ -8,7 +8,7 @@ A grid may run up (noise to data) or down.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pathline.noise import Draws, Noise, fresh_seed
 from pathline.solvers.brownian import BrownianPath
+from pathline.tensors import exact
 
 WALK_STREAM = 1 << 16  # steps draw apart from a start made with the same noise
 Running: TypeAlias = Generator[Tensor, Tensor | None, None]  # a walk that goes on from points that are sent to it
@@ -48,13 +49,13 @@ class Solver(ABC):
         """Refuse, with a ValueError, a process or a direction that this method is not for."""
 
 
-def grid(times: Tensor) -> Tensor:
+def grid(times: Tensor | Sequence[float]) -> Tensor:
     """The times as they are solved: on the host, in float64, strictly monotone.
 
     Raises:
         ValueError: If there are fewer than two, if any is not finite, or if they turn or stand still.
     """
-    times = torch.as_tensor(times).to("cpu", torch.float64)
+    times = exact(times).to("cpu", torch.float64)
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times must be a row of at least two, got shape {tuple(times.shape)}")
     spans = times.diff().detach()

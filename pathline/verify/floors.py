@@ -31,7 +31,7 @@ from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.paths.path import PathPoint
 from pathline.paths.predictions import DATA, VELOCITY, Prediction
-from pathline.tensors import mean_per_sample, wide
+from pathline.tensors import exact, mean_per_sample, wide
 
 FLOOR_STREAM = 32
 NODES, REACH = 161, 8.0  # of the trapezoidal rule along each axis, and how many standard deviations it spans
@@ -71,7 +71,7 @@ def loss_floor(
         raise ValueError(f"field must be exact, a MixtureField or an EmpiricalField, got {type(field).__name__}")
     if draws is not None and draws < 2:
         raise ValueError(f"draws must be at least 2, for a mean and its standard error, got {draws}")
-    t = wide(torch.as_tensor(t)).reshape(-1)
+    t = wide(exact(t)).reshape(-1)
     _, (factor,), singular = field.path.mix((DATA,), prediction, t)
     assert factor is not None  # it is that of the only head
     if singular.any() or not field.path.is_bounded(prediction, t).all():
@@ -151,7 +151,7 @@ def marginalisation_gap(
     Raises:
         ValueError: If the field cannot be read at one of the times, or labels are wanted that are not there.
     """
-    t = wide(torch.as_tensor(t)).reshape(-1)
+    t = wide(exact(t)).reshape(-1)
     dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), None)
 
     def measure(point: PathPoint, y: Tensor | None) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import EULER, RungeKutta
 from pathline.solvers.solver import WALK_STREAM, Solver, walk
 from pathline.solvers.stochastic import EulerMaruyama, StochasticHeun
+from pathline.tensors import exact
 from pathline.verify.parts import examples, points
 from pathline.verify.table import Figure, law, once, worst_of
 
@@ -42,7 +43,7 @@ def _solved(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, stop: float
     """Where each point of a batch is at t = stop, from t = 0, by a method of order 8."""
 
     def slope(t: float, state: np.ndarray[Any, Any]) -> Any:
-        return function(torch.from_numpy(state)[None], torch.tensor(t))[0].numpy()
+        return function(torch.from_numpy(state)[None], exact(float(t)))[0].numpy()
 
     ends = [solve_ivp(slope, (0, stop), row.numpy(), rtol=1e-13, atol=1e-14, method="DOP853").y[:, -1] for row in x]
     return torch.from_numpy(np.stack(ends))

@@ -1,0 +1,116 @@
+"""Precision: numbers given as Python numbers are not rounded to float32, and half precision rounds weights only.
+
+A row a case: what is given in two ways that say the same, and must be read the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pathline as pl
+from pathline.fields.discrete import DiscreteSchedule
+from pathline.processes.noising import Noising
+from pathline.processes.processes import LinearODE
+from pathline.sampling.dynamics import diffusion_of, flow_of
+
+EPS = torch.finfo(torch.float64).eps
+X = torch.tensor([[0.3, -1.2], [2.0, 0.7], [-0.4, 0.1]], dtype=torch.float64)
+MEANS, VARIANCES, WEIGHTS = [[0.1, 0.2], [1.3, -0.7]], [0.3, 0.7], [0.4, 0.6]
+TIMES = [0.0, 0.1, 0.23, 0.7, 1.0]
+BARS = [0.999, 0.9, 0.7, 0.3, 0.01]
+
+
+def wide(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def field(**given: Any) -> pl.MixtureField:
+    return pl.MixtureField(pl.GaussianMixture(wide(MEANS), wide(VARIANCES), wide(WEIGHTS)), path(**given))
+
+
+def path(schedule: Any = None) -> pl.GaussianPath:
+    return pl.GaussianPath(schedule or pl.LinearSchedule())
+
+
+def ends(states: Any) -> Tensor:
+    return torch.stack([*states])
+
+
+def guided(w: Any) -> Tensor:
+    free = pl.MixtureField(pl.Normal(wide([0.5, 0.2]), wide(1.3)), path())
+    return pl.ClassifierFree(field(), free, w).velocity(X, 0.3)
+
+
+# What is read of a number, or a list of numbers, given as Python's or as a float64 tensor; and the numbers.
+NUMBERS: dict[str, tuple[Callable[[Any], Tensor], Any]] = {
+    "a guidance scale": (guided, 1.3),  # 9e-7 off
+    "guidance scales in a list": (guided, [1.3, 0.1, 2.7]),
+    "log_prob, stop": (lambda t: pl.log_prob(field(), X, stop=t, steps=10), 0.7),  # 2.3e-7 nats
+    "log_prob, start": (lambda t: pl.log_prob(field(), X, start=t, steps=5), 5e-5),
+    "estimate_log_prob, stop": (
+        lambda t: pl.estimate_log_prob(field(), X, stop=t, steps=5, divergence=pl.Hutchinson(4), seed=0)[0],
+        0.7,
+    ),
+    "a table of discrete steps": (lambda bars: DiscreteSchedule(bars).beta(wide([0.3, 0.999])), BARS),  # 8e-5
+    "means": (lambda m: pl.GaussianMixture(m, wide(VARIANCES)).log_prob(X), MEANS),  # 1e-8 and more
+    "variances": (lambda v: pl.GaussianMixture(wide(MEANS), v).log_prob(X), VARIANCES),
+    "covariances": (lambda c: pl.GaussianMixture(wide(MEANS), c).log_prob(X), [[[0.3, 0.1], [0.1, 0.7]]] * 2),
+    "weights": (lambda w: pl.GaussianMixture(wide(MEANS), wide(VARIANCES), w).log_prob(X), WEIGHTS),
+    "all of a mixture": (lambda m: pl.GaussianMixture(m, [0.3, 0.7], [0.4, 0.6]).log_prob(X), MEANS),
+    "a normal's mean": (lambda m: pl.Normal(m, wide(0.3)).log_prob(X), [0.1, 0.2]),
+    "a normal's variance": (lambda v: pl.Normal(wide([0.1, 0.2]), v).log_prob(X), 0.3),
+    "an exact field's parameters": (
+        lambda m: pl.MixtureField(pl.GaussianMixture(m, VARIANCES, WEIGHTS), path()).score(X, 0.3),
+        MEANS,
+    ),
+    "walk": (lambda t: ends(pl.walk(pl.ODE(lambda x, t: t * x), pl.RK4, X, t)), TIMES),
+    "adaptive walk": (lambda t: ends(pl.Dopri5().walk(pl.ODE(lambda x, t: x.cos() * t[:, None]), X, t)), TIMES),
+    "adaptive solve": (lambda t: pl.Dopri5().solve(pl.ODE(lambda x, t: x.cos()), X, t).x, [0.1, 0.7]),
+    "ODESampler.walk": (lambda t: ends(pl.ODESampler().walk(field(), X, t)), TIMES),
+    "SDESampler.walk": (lambda t: ends(pl.SDESampler(0.5).walk(field(), X, t, pl.Noise(1))), TIMES),
+    "DDIM.walk": (lambda t: ends(pl.DDIM(0.5).walk(field(), X, t, pl.Noise(1))), TIMES),
+    "default_sampler().walk": (lambda t: ends(pl.default_sampler().walk(field(), X, t)), TIMES),
+    "elbo, its chain": (lambda t: pl.elbo(field(), X, steps=t, draws=64, seed=0)[0], [0.1, 0.4, 0.97]),  # TypeError
+    "a field's velocity": (lambda t: field().velocity(X, t), 0.3),
+    "a field's velocity, a time each": (lambda t: field().velocity(X, t), [0.3, 0.7, 0.1]),
+    "an empirical field's data": (lambda t: pl.EmpiricalField(X, path(), 0.1).data(X, t), 0.3),
+    "a point of a path": (lambda t: path(pl.CosineSchedule()).point(X, X.flip(0), t).x, 0.3),
+    "a point of a bridge": (lambda t: pl.BridgePath(0.5).point(X, X.flip(0), t, lambda x: X).x, [0.3, 0.1, 0.7]),
+    "a linear ODE's flow": (lambda t: LinearODE(1.7).flow(X, t), 2.0),  # 2.8e-8
+    "a Brownian motion's moments": (lambda t: pl.BrownianMotion(0.7).moments(X, t).variance, [0.3, 0.1, 0.7]),
+    "an OU process's moments": (lambda t: ends(vars(pl.OrnsteinUhlenbeck(1.2).moments(X, t)).values()), 0.3),
+    "noising's moments": (lambda t: ends(vars(Noising(pl.CosineSchedule()).moments(X, t)).values()), 0.3),
+    "a flow's drift": (lambda t: flow_of(field()).drift(X, t), 0.3),  # AttributeError
+    "a diffusion": (lambda t: wide([float(s) for s in [diffusion_of(field(), lambda t: t).diffusion(X, t)]]), 0.3),
+    "a function of time as a schedule": (
+        lambda t: path(pl.FunctionSchedule(lambda t: t**2, lambda t: 1 - t**2)).point(X, X.flip(0), t).x,
+        0.3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_python_numbers_are_not_rounded(name: str) -> None:
+    read, value = NUMBERS[name]
+    got, wanted = read(value), read(wide(value))
+    assert got.dtype == torch.float64
+    assert float((got - wanted).abs().max()) <= 16 * EPS * max(1.0, float(wanted.abs().max()))
+
+
+def test_a_linear_flow_is_exact_in_the_precision_of_its_points() -> None:
+    wanted = [x * math.exp(-1.7 * 2.0) for x in X.flatten().tolist()]
+    for time in (2.0, wide(2.0), torch.tensor(2.0)):
+        assert LinearODE(1.7).flow(X, time).flatten().tolist() == pytest.approx(wanted, rel=16 * EPS, abs=0)
+
+
+@pytest.mark.parametrize(("means", "dtype"), [(MEANS, torch.float32), (wide(MEANS), torch.float64)])
+def test_samples_have_the_dtype_of_the_means(means: Any, dtype: torch.dtype) -> None:
+    mixture = pl.GaussianMixture(means, VARIANCES, WEIGHTS)
+    assert mixture.sample(3, seed=0).dtype == dtype
+    assert pl.sample(pl.MixtureField(mixture, path()), (3, 2), steps=4, seed=0).dtype == dtype
