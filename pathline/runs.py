@@ -1,6 +1,7 @@
 """A run is a folder: its settings, its metrics, its checkpoints, its pictures, and the model that came of it.
 
 config.json  metrics.jsonl  README.md  checkpoints/step-XXXXXXXX/  samples/  tuned/  likelihood/  verify/
+outputs.jsonl, with the files that commands wrote from the model
 source.safetensors for a bridge; conditions.safetensors for a model conditioned on numbers or text, with those of some
 training samples; text.json for one conditioned on text, with what captions are read by, and some of them
 """
@@ -40,11 +41,12 @@ from pathline.training.checkpoint import Checkpoint
 
 START_STREAM, KEPT_STREAM = 12, 14
 SOURCE, CONDITIONS, TEXT = "source.safetensors", "conditions.safetensors", "text.json"
+OUTPUTS = "outputs.jsonl"
 TENSOR = "x"  # the name of the only one in its file
 LOCK = ".lock"
 KEPT = 1000  # training samples whose conditions are kept, for samples to be drawn under
 PARTS = (
-    *("config.json", SOURCE, CONDITIONS, TEXT, "metrics.jsonl", "README.md", "checkpoints"),
+    *("config.json", SOURCE, CONDITIONS, TEXT, OUTPUTS, "metrics.jsonl", "README.md", "checkpoints"),
     *("samples", "tuned", "likelihood", "verify", "tensorboard"),
 )
 

@@ -16,13 +16,14 @@ from rich.table import Table
 
 from pathline.cli import tuned
 from pathline.cli.conditions import bound
+from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting, waiting
 from pathline.cli.samplers import sampler_of
 from pathline.cli.tuned import Errors
 from pathline.noise import Noise
 from pathline.plots.axes import label, save
 from pathline.plots.errors import error_by_evaluations
-from pathline.runs import Run, write_whole
+from pathline.runs import Run
 from pathline.sampling.fit import converged, errors, solved
 from pathline.sampling.fitted import FittedSampler
 from pathline.sampling.sample import start_of
@@ -56,6 +57,9 @@ class Arguments:
     """Of the trajectories."""
     out: Path | None = None
     """Another place for the picture, a .png; the .json goes beside it."""
+    overwrite: bool = False
+    """Replace a file at --out that pathline compare of this run did not write, or that has changed since. The run's own
+    files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
@@ -65,11 +69,13 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     columns = evaluations_from(arguments.evaluations)
     run = Run.open(arguments.run)
-    out = arguments.out or run.samples_folder / "compare.png"
+    default = run.samples_folder / "compare.png"
+    out = arguments.out or default
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {out}")
+    outputs = Outputs(run, "compare", [out, out.with_suffix(".json")], default, arguments.overwrite)
     try:
-        return _compare(run, arguments, columns, out)
+        return _compare(run, arguments, columns, outputs)
     except KeyboardInterrupt:
         print("pathline compare: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -87,7 +93,7 @@ def evaluations_from(text: str) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _compare(run: Run, arguments: Arguments, columns: list[int], out: Path) -> int:
+def _compare(run: Run, arguments: Arguments, columns: list[int], outputs: Outputs) -> int:
     found, w = run.checkpoint(), 1.0 if arguments.guidance is None else arguments.guidance
     field, _ = bound(run, run.field_at(found), arguments.count, arguments.guidance)
     start = run.start(arguments.count, arguments.seed)
@@ -120,8 +126,8 @@ def _compare(run: Run, arguments: Arguments, columns: list[int], out: Path) -> i
         "error_of_reference": change,
         "errors": {name: {str(n): asdict(cell) for n, cell in row.items()} for name, row in rows.items()},
     }
-    _write(rows, about, values, out)
-    _tell(rows, columns, about, change, out)
+    _write(rows, about, values, outputs)
+    _tell(rows, columns, about, change, outputs.paths[0])
     return 0
 
 
@@ -133,12 +139,13 @@ def _fitted(run: Run, found: Checkpoint, w: float) -> Iterator[tuple[int, Fitted
             yield known.evaluations, known.sampler
 
 
-def _write(rows: Rows, about: str, values: dict[str, Any], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _write(rows: Rows, about: str, values: dict[str, Any], outputs: Outputs) -> None:
     lines = {name: (list(row), [cell.median for cell in row.values()]) for name, row in rows.items()}
     ax = error_by_evaluations(lines, [name for name in (GENERAL, FITTED) if name in rows])
-    save(label(ax, title=about, x="calls of the network", y="median error"), out)
-    write_whole(out.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
+    with outputs.opened() as parts:
+        picture, numbers = (parts[path] for path in outputs.paths)
+        save(label(ax, title=about, x="calls of the network", y="median error"), picture)
+        numbers.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _tell(rows: Rows, columns: list[int], about: str, change: float, out: Path) -> None:

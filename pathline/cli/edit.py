@@ -13,6 +13,7 @@ import tyro
 from torch import Tensor
 
 from pathline.cli.conditions import array_of, bound, check_guidance, prompts_from
+from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of
 from pathline.cli.scored import Points, field_of, others, own
@@ -76,6 +77,9 @@ class Arguments:
     out: Path | None = None
     """A .png of each sample and its edit, or an .npz with x, the edits in the units of the data, and y.
     RUN/samples/edit.png unless given."""
+    overwrite: bool = False
+    """Replace a file at --out that pathline edit of this run did not write, or that has changed since. The run's own
+    files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
@@ -83,9 +87,10 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, prog="pathline edit", args=argv)
     run = Run.open(arguments.run)
     _check(run, arguments)
-    out = arguments.out or run.samples_folder / "edit.png"
-    if out.is_dir():
-        raise ValueError(f"--out must be a file, and there is a folder {out}")
+    default = run.samples_folder / "edit.png"
+    out = arguments.out or default
+    read = [arguments.data] if arguments.data else []
+    outputs = Outputs(run, "edit", [out], default, arguments.overwrite, read)
     if out.suffix.lower() not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, got {out}")
     sampler = sampler_of(arguments.sampler, arguments.sigma)
@@ -107,7 +112,8 @@ def main(argv: list[str]) -> int:
         strength = STRENGTH if arguments.strength is None else arguments.strength
         made = edit(field, x, strength, sampler, steps, arguments.seed)
         way = f"at strength {strength:g}"
-    _write(run, given.x, run.normalisation.back(made), y, out)
+    with outputs.opened() as parts:
+        _write(run, given.x, run.normalisation.back(made), y, parts[out])
     far = float((made - x).square().mean().sqrt())
     print(
         f"{len(x)} samples, {given.name}, edited {way}, by {words_of(sampler, steps)}, {steps} steps: {out}\n"
@@ -225,7 +231,6 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
 
 
 def _write(run: Run, before: Tensor, after: Tensor, y: Any, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
         arrays = {"x": after.numpy()} if y is None else {"x": after.numpy(), "y": array_of(run, y)}
         with out.open("wb") as file:

@@ -13,9 +13,10 @@ from rich.console import Console
 from torch import Tensor
 
 from pathline.cli.conditions import check_guidance
+from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting, waiting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored
-from pathline.cli.verdict import FINER, Found, keep, summed_up, tell, write
+from pathline.cli.verdict import FINER, Found, beside, keep, summed_up, tell, write
 from pathline.fields.network import NetworkField
 from pathline.likelihood.divergence import Divergence, Exact
 from pathline.runs import Run
@@ -69,6 +70,9 @@ class Arguments:
     """Samples at once: more are faster, and take more memory. As suits their size unless given."""
     out: Path | None = None
     """Another place for the rows, a .csv; the other files go beside it."""
+    overwrite: bool = False
+    """Replace a file at --out that pathline likelihood of this run did not write, or that has changed since. The run's
+    own files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
@@ -92,14 +96,17 @@ def main(argv: list[str]) -> int:
     words = arguments.divergence or ("exact" if is_small else ELSE)
     divergence = divergence_of(words)
     name = "held-out" if arguments.data is None else re.sub(r"[^\w.-]+", "-", called(arguments.data))
-    out = arguments.out or run.folder / "likelihood" / f"{name}.csv"
+    default = run.folder / "likelihood" / f"{name}.csv"
+    out = arguments.out or default
     if out.suffix.lower() != ".csv":
         raise ValueError(f"--out must end in .csv, got {out}; the other files go beside it")
+    read = [arguments.data] if arguments.data else []
+    outputs = Outputs(run, "likelihood", [out, *beside(out).values()], default, arguments.overwrite, read)
     found: list[Found] = []
     try:
-        return _likelihood(run, replace(arguments, divergence=words), solver, divergence, out, found)
+        return _likelihood(run, replace(arguments, divergence=words), solver, divergence, outputs, found)
     except KeyboardInterrupt:
-        kept = keep(run, found, out)
+        kept = keep(run, found, outputs)
         print(f"pathline likelihood: interrupted; {kept or 'nothing was written'}", file=sys.stderr)
         return 130
 
@@ -172,7 +179,7 @@ def _likelihood(
     arguments: Arguments,
     solver: RungeKutta | AdaptiveSolver,
     divergence: Divergence,
-    out: Path,
+    outputs: Outputs,
     found: list[Found],
 ) -> int:
     console = Console(stderr=True)
@@ -208,8 +215,8 @@ def _likelihood(
         divergence=arguments.divergence,
         change_by_half_the_steps=change,
     )
-    write(run, found, summary, out)
-    tell(run, method, found, summary, out)
+    write(run, found, summary, outputs)
+    tell(run, method, found, summary, outputs.paths[0])
     return 0
 
 

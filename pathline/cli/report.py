@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
+from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting, waiting
 from pathline.plots.axes import label, panels, save
 from pathline.plots.loss import loss_over_floor
 from pathline.plots.verdicts import apart, by_time, nearest, verdicts, words
-from pathline.runs import Run, write_whole
+from pathline.runs import Run
 from pathline.verify.report import BOUNDS, MIDDLES, QUICK, Effort, Finding, Part, examined, subject_of
 
 EXACT_FIELD = (
@@ -60,7 +61,9 @@ WIDE = 160  # columns, where there is no terminal to ask
 COLOURS = {"fine": "green", "look": "yellow", "worry": "bold red", "": ""}
 
 
-def verify_run(folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path | None) -> int:
+def verify_run(
+    folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path | None, has_consent: bool = False
+) -> int:
     """Examine the model of a run, tell what is found, and leave report.png and report.json in RUN/verify.
 
     Args:
@@ -69,6 +72,7 @@ def verify_run(folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path
         is_json: Whether the numbers are printed instead of the table.
         seed: Of all that is drawn.
         out: Another place for the picture, a .png; the .json goes beside it.
+        has_consent: Whether files of others that are there may be replaced.
 
     Returns:
         The exit code: 0, or 130 if it was interrupted. A verdict is no error.
@@ -77,17 +81,19 @@ def verify_run(folder: Path, is_quick: bool, is_json: bool, seed: int, out: Path
         ValueError: If the run cannot be read, or its data has changed.
     """
     run = Run.open(folder)
-    out = out or run.folder / "verify" / "report.png"
+    default = run.folder / "verify" / "report.png"
+    out = out or default
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {out}")
+    outputs = Outputs(run, "verify", [out, out.with_suffix(".json")], default, has_consent)
     try:
-        return _verify(run, QUICK if is_quick else Effort(), is_json, seed, out)
+        return _verify(run, QUICK if is_quick else Effort(), is_json, seed, outputs)
     except KeyboardInterrupt:
         print("pathline verify: interrupted; nothing was written", file=sys.stderr)
         return 130
 
 
-def _verify(run: Run, effort: Effort, is_json: bool, seed: int, out: Path) -> int:
+def _verify(run: Run, effort: Effort, is_json: bool, seed: int, outputs: Outputs) -> int:
     console = Console(stderr=True, quiet=is_json)
     with waiting(console, "reading the data"):
         subject, notes, step = subject_of(run)
@@ -111,18 +117,15 @@ def _verify(run: Run, effort: Effort, is_json: bool, seed: int, out: Path) -> in
         "curves": whole.curves,
         "cannot_be_told": whole.notes,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text, partial = json.dumps(_plain(values), indent=1) + "\n", out.with_name(f".{out.name}")
-    try:
-        save(_page(whole, about), partial)
-        write_whole(out.with_suffix(".json"), text)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(_plain(values), indent=1) + "\n"
+    with outputs.opened() as partial:
+        picture, numbers = (partial[path] for path in outputs.paths)
+        save(_page(whole, about), picture)
+        numbers.write_text(text, encoding="utf-8")
     if is_json:
         print(text, end="")
     else:
-        _tell(whole, about, out)
+        _tell(whole, about, outputs.paths[0])
     return 0
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pathline.cli import tuned
 from pathline.cli.conditions import array_of, bound, prompts_from
+from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import plain, points
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
 from pathline.fields.field import Field
@@ -78,6 +79,9 @@ class Arguments:
     out: Path | None = None
     """A .png; an .npz with x in the units of the data, and y; or a .csv of vectors, with the names of its columns, and
     their class or numbers. RUN/samples/sample.png unless given."""
+    overwrite: bool = False
+    """Replace a file at --out that pathline sample of this run did not write, or that has changed since. The run's own
+    files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
@@ -86,9 +90,10 @@ def main(argv: list[str]) -> int:
     if arguments.count < 1:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     run = Run.open(arguments.run)
-    out = arguments.out or run.samples_folder / "sample.png"
-    if out.is_dir():
-        raise ValueError(f"--out must be a file, and there is a folder {out}")
+    default = run.samples_folder / "sample.png"
+    out = arguments.out or default
+    read = [] if arguments.prompts is None else [str(arguments.prompts)]
+    outputs = Outputs(run, "sample", [out], default, arguments.overwrite, read)
     if out.suffix.lower() not in (".png", ".npz", ".csv"):
         raise ValueError(f"--out must end in .png, .npz or .csv, got {out}")
     if out.suffix.lower() == ".csv" and len(run.shape) != 1:
@@ -103,7 +108,8 @@ def main(argv: list[str]) -> int:
         x, said = _adaptively(run, field, sampler, arguments)
     else:
         x, said = _in_steps(run, field, _settled(run, found, network, sampler, arguments), arguments)
-    _write(run, run.normalisation.back(x), y, out)
+    with outputs.opened() as parts:
+        _write(run, run.normalisation.back(x), y, parts[out])
     print(f"{arguments.count} samples by {said}: {out}")
     return 0
 
@@ -201,7 +207,6 @@ def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arg
 
 
 def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == ".npz":
         arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": array_of(run, y)}
         with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ

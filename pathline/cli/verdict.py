@@ -19,13 +19,14 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import plain, value_range
 from pathline.cli.scored import Method, Points, Scores, difference_of, mean_of
 from pathline.likelihood.divergence import Exact
 from pathline.metrics.ranking import Interval, area_under_curve
 from pathline.plots.axes import label, save
 from pathline.plots.likelihoods import log_densities, ranked_images, ranked_points, ranked_rows
-from pathline.runs import Run, write_whole
+from pathline.runs import Run
 from pathline.solvers.adaptive import AdaptiveSolver
 
 COLUMNS = ("index", "nats", "standard_error", "bits_per_dim")
@@ -76,14 +77,14 @@ def _plain(found: Interval) -> dict[str, float | None]:
 # ---- what is left of it
 
 
-def keep(run: Run, found: Sequence[Found], out: Path) -> str:
+def keep(run: Run, found: Sequence[Found], outputs: Outputs) -> str:
     """Write the rows that there are, and say which."""
     if not found:
         return ""
     scores, points = found[0].scores, found[0].points
-    path = out.with_name(f"{out.stem}-part.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, _rows(run, found[0]))
+    path = beside(outputs.paths[0])["-part.csv"]
+    with outputs.opened() as parts:
+        _put(parts[path], _rows(run, found[0]))
     return f"the rows of {len(scores.nats)} of {len(points)} samples are in {path}"
 
 
@@ -110,22 +111,32 @@ def _cells(run: Run, kind: str, value: Any) -> list[Any]:
 
 
 def beside(out: Path) -> dict[str, Path]:
-    """The files that go beside the rows."""
-    ends = ("-training.csv", ".json", "-histogram.png", "-ranking.png")
+    """The files that go beside the rows; the part is what there is of them where the command is interrupted."""
+    ends = ("-training.csv", ".json", "-histogram.png", "-ranking.png", "-part.csv")
     return {end: out.with_name(out.stem + end) for end in ends}
 
 
-def write(run: Run, found: Sequence[Found], summary: Mapping[str, Any], out: Path) -> None:
-    """Write all files: the rows to `out`, and the others beside it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+def write(run: Run, found: Sequence[Found], summary: Mapping[str, Any], outputs: Outputs) -> None:
+    """Write all files: the rows, and the others beside them."""
+    out = outputs.paths[0]
     files = beside(out)
-    write_whole(out, _rows(run, found[0]))
-    for each in found[1:]:
-        write_whole(files["-training.csv"], _rows(run, each))
-    write_whole(files[".json"], json.dumps(summary, indent=1) + "\n")
+    with outputs.opened() as parts:
+        _put(parts[out], _rows(run, found[0]))
+        for each in found[1:]:
+            _put(parts[files["-training.csv"]], _rows(run, each))
+        _put(parts[files[".json"]], json.dumps(summary, indent=1) + "\n")
+        save(_histogram(found), parts[files["-histogram.png"]])
+        save(_ranking(run, found[0]), parts[files["-ranking.png"]])
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def _histogram(found: Sequence[Found]) -> Axes:
+    """The log-densities of all samples, as far as they are finite."""
     sets = {plain(each.points.name): each.scores.nats[each.scores.nats.isfinite()].numpy() for each in found}
-    save(log_densities({name: nats for name, nats in sets.items() if len(nats)}), files["-histogram.png"])
-    save(_ranking(run, found[0]), files["-ranking.png"])
+    return log_densities({name: nats for name, nats in sets.items() if len(nats)})
 
 
 def _ranking(run: Run, found: Found) -> Axes:

@@ -52,6 +52,9 @@ class Arguments:
     """Of what is drawn to look at a run."""
     out: Path | None = None
     """Another place for the picture of a run, a .png; the .json goes beside it."""
+    overwrite: bool = False
+    """Replace a file at --out that pathline verify of this run did not write, or that has changed since. The run's own
+    files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
@@ -62,7 +65,9 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"--law, --all and --verbose are of the laws, not of a run; leave out {arguments.run}")
         from pathline.cli.report import verify_run
 
-        return verify_run(arguments.run, arguments.quick, arguments.json, arguments.seed, arguments.out)
+        return verify_run(
+            arguments.run, arguments.quick, arguments.json, arguments.seed, arguments.out, arguments.overwrite
+        )
     if arguments.quick and arguments.all:
         raise ValueError("--quick and --all are not for one call; leave out one of them")
     if arguments.workers < 1:
