@@ -52,9 +52,14 @@ def is_eager(*tensors: Tensor) -> bool:
 
 def sum_per_sample(x: Tensor) -> Tensor:
     """The sum over all but the batch dimension, of shape `(batch,)`."""
-    return x.flatten(1).sum(1)
+    return rows_of(x).sum(1)
 
 
 def mean_per_sample(x: Tensor) -> Tensor:
     """The mean over all but the batch dimension, of shape `(batch,)`."""
-    return x.flatten(1).mean(1)
+    return rows_of(x).mean(1)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """Points as rows of numbers, of shape `(batch, numbers)`; a batch of single numbers too."""
+    return x.flatten(1) if x.ndim > 1 else x[:, None]

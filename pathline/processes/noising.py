@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pathline.paths.schedules import Coefficients, Schedule
 from pathline.processes.processes import FieldFunction, Moments
+from pathline.solvers.solver import diffusion_at
 from pathline.tensors import Time, meet, time_of
 
 
@@ -71,7 +72,7 @@ class TimeReversal:
     def drift(self, x: Tensor, r: Tensor) -> Tensor:
         """sigma^2 score - drift, at the time end - r."""
         s = self.end - time_of(x, r)
-        return self.process.diffusion(x, s) ** 2 * self.score(x, s) - self.process.drift(x, s)  # type: ignore[no-any-return]
+        return diffusion_at(self.process, x, s) ** 2 * self.score(x, s) - self.process.drift(x, s)  # type: ignore[no-any-return]
 
     def diffusion(self, x: Tensor, r: Tensor) -> Any:
         """That of the process at the time end - r."""

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from pathline.arguments import described, function
 from pathline.tensors import Time, meet, time_of
 
 FieldFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -36,9 +38,16 @@ class Moments:
 
 @dataclass(frozen=True)
 class ODE:
-    """dx = velocity(x, t) dt, for any function of points and a time."""
+    """dx = velocity(x, t) dt, for any function of points and a time.
+
+    Raises:
+        ValueError: If the velocity is no function.
+    """
 
     velocity: FieldFunction
+
+    def __post_init__(self) -> None:
+        function("velocity", self.velocity, "(x, t)")
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """The velocity."""
@@ -47,16 +56,24 @@ class ODE:
 
 @dataclass(frozen=True)
 class SDE:
-    """dX = drift_of(X, t) dt + sigma(X, t) dW; `diffusion` is a function of both, or a number.
+    """dX = drift_of(X, t) dt + sigma(X, t) dW, of two functions.
+
+    Args:
+        drift: Of points of shape `(batch, *shape)` and a time: a tensor of their shape.
+        diffusion: A number, or a function that returns one or a tensor: of shape `()`, `(batch,)` (one number for each
+            sample, also where a point has as many numbers as the batch has samples) or that of the points (one for each
+            of their numbers).
 
     Raises:
-        ValueError: If the diffusion is a negative number.
+        ValueError: If an argument is something else, or the diffusion is a negative number. Solvers refuse what a
+            function returns in another shape.
     """
 
     drift_of: FieldFunction
     diffusion_of: Callable[[Tensor, Tensor], Tensor | float] | float
 
     def __init__(self, drift: FieldFunction, diffusion: Callable[[Tensor, Tensor], Tensor | float] | float) -> None:
+        function("drift", drift, "(x, t)")
         if not callable(diffusion):
             _not_negative("diffusion", diffusion)
         object.__setattr__(self, "drift_of", drift)
@@ -170,6 +187,8 @@ def _each(factor: Tensor, x: Tensor) -> Tensor:
     return meet(factor, x).to(x.dtype)
 
 
-def _not_negative(name: str, value: float) -> None:
-    if not value >= 0:
+def _not_negative(name: str, value: Any) -> None:
+    if not isinstance(value, Real | Tensor):
+        raise ValueError(f"{name} must be a number, got {described(value)}")
+    if not (torch.as_tensor(value) >= 0).all():
         raise ValueError(f"{name} must be 0 or more, got {value}; it scales the noise, whose sign means nothing")

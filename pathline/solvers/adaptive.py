@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pathline.arguments import numbers
 from pathline.solvers.runge_kutta import DORMAND_PRINCE, TSITOURAS, RungeKutta
 from pathline.solvers.solution import Counts, Matrix, Piece, Solution, shaped
-from pathline.solvers.solver import between, grid
+from pathline.solvers.solver import between, checked_process, drift_at, grid
 from pathline.tensors import mean_per_sample, meet
 
 AIM = 0.02  # the ratio of a step: so low that even on fields which make up their mind late, 1 in 100 is refused
@@ -140,6 +141,9 @@ class AdaptiveSolver(ABC):
         return Solution(end, counts, float(times[0]), float(times[-1]), x, pieces)
 
     def _checked(self, process: Any, x: Tensor, times: Tensor) -> Tensor:
+        checked_process(process)
+        if numbers("x", x).ndim == 0:
+            raise ValueError("x must be a batch of points, as each has steps of its own, got shape (); pass x[None]")
         times = grid(times)
         if times.requires_grad:
             raise ValueError("times must not require a gradient: steps are chosen as plain numbers; walk with RK4")
@@ -178,7 +182,7 @@ class AdaptiveSolver(ABC):
         """Every step that is tried, of all samples on their way at once."""
         whole, stop = process, times[-1]
         rows, t = torch.arange(len(x)), times[0].expand(len(x))
-        slope = process.drift(x, t)
+        slope = drift_at(process, x, t)
         h = self._first_step(process, x, t, slope, stop)
         counts.evaluations.add_(2)
         ratio = before = torch.full_like(t, AIM)  # of the last try, and of the last step taken
@@ -208,9 +212,9 @@ class AdaptiveSolver(ABC):
         """The end of a step for each sample, and its slopes with that of the end."""
         method, h, slopes = self.method, shaped(s - t, x), [slope]
         for row, c in zip(method.a[1:], method.nodes[1:], strict=True):
-            slopes.append(process.drift(x + h * _sum(row, slopes), between(t, s, c)))
+            slopes.append(drift_at(process, x + h * _sum(row, slopes), between(t, s, c)))
         end = x + h * _sum(method.b, slopes)
-        return end, [*slopes, process.drift(end, s)]
+        return end, [*slopes, drift_at(process, end, s)]
 
     def _ratio(self, x: Tensor, end: Tensor, h: Tensor, slopes: list[Tensor]) -> Tensor:
         """The estimated error over what it may be."""
@@ -228,7 +232,7 @@ class AdaptiveSolver(ABC):
                 raise NonFiniteError("the drift is not finite at the start", bad, float(t[bad]), 0.0, 1)
             short = torch.where((of_x < 1e-5) | (of_slope < 1e-5), 1e-6, 0.01 * of_x / of_slope)
             short = torch.minimum(short, span.abs())
-            there = process.drift(x + shaped(short.copysign(span), x) * slope, t + short.copysign(span))
+            there = drift_at(process, x + shaped(short.copysign(span), x) * slope, t + short.copysign(span))
             largest = torch.maximum(of_slope, _norm(there - slope, size) / short)
             long = torch.where(largest > 1e-15, (0.01 / largest) ** (1 / 5), (1e-3 * short).clamp(min=1e-6))
             long = torch.where(long.isfinite(), long, short)  # the drift is not, further on

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver, between, moved, step_ends
+from pathline.solvers.solver import Draw, Solver, between, drift_at, moved, step_ends
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RungeKutta(Solver):
 
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`. Draws no noise."""
-        return self.stepped(lambda x, t, _: process.drift(x, t), x, *step_ends(t, s))
+        return self.stepped(lambda x, t, _: drift_at(process, x, t), x, *step_ends(t, s))
 
     def stepped(self, slope: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The point at `s`, by a slope that is told the weight b_i of its stage beside the point and the time.

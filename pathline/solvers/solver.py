@@ -11,14 +11,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from pathline.arguments import described, numbers
 from pathline.noise import Draws, Noise, fresh_seed
 from pathline.solvers.brownian import BrownianPath
-from pathline.tensors import exact
+from pathline.tensors import exact, meet
 
 WALK_STREAM = 1 << 16  # steps draw apart from a start made with the same noise
 Running: TypeAlias = Generator[Tensor, Tensor | None, None]  # a walk that goes on from points that are sent to it
@@ -27,11 +29,51 @@ Source: TypeAlias = Noise | BrownianPath  # of the numbers of a walk: of each st
 
 
 class Process(Protocol):
-    """What a solver solves. One that has noise also has `diffusion(x, t)`: a number, or what multiplies `x`."""
+    """What a solver solves. One that has noise also has `diffusion(x, t)`, of one of these shapes.
+
+    A number or `()` is the same for all. `(batch,)` is one number for each sample, also where points happen to be
+    vectors of as many numbers. The shape of `x` is one for each number of each point (diagonal noise).
+    """
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        """The change of `x` per unit of time."""
+        """The change of `x` per unit of time: of its shape, or a number that is the same for all."""
         ...
+
+
+def drift_at(process: Any, x: Tensor, t: Tensor) -> Tensor:
+    """The drift of a process.
+
+    Raises:
+        ValueError: If it has not the shape of `x`.
+    """
+    drift = process.drift(x, t)
+    if isinstance(drift, Real):
+        return torch.full_like(x, float(drift))
+    if not isinstance(drift, Tensor) or drift.shape != x.shape:
+        raise ValueError(
+            f"drift must have the shape of x, {tuple(x.shape)}, got {described(drift)}; expand_as(x) spreads one "
+            "vector over a batch"
+        )
+    return drift
+
+
+def diffusion_at(process: Any, x: Tensor, t: Tensor) -> Any:
+    """The diffusion of a process: a number, or a tensor shaped to multiply `x`.
+
+    Raises:
+        ValueError: If it is neither a number, nor one for each sample, nor of the shape of `x`.
+    """
+    sigma = process.diffusion(x, t)
+    if isinstance(sigma, Real):
+        return sigma
+    if not isinstance(sigma, Tensor) or sigma.shape not in ((), x.shape[:1], x.shape):
+        raise ValueError(
+            f"diffusion must be a number, one for each sample, {tuple(x.shape[:1])}, or of the shape of x, "
+            f"{tuple(x.shape)}, got {described(sigma)}; expand_as(x) gives each dimension its own"
+        )
+    if sigma.ndim == 0:
+        return sigma
+    return (meet(sigma, x) if sigma.ndim < x.ndim else sigma).to(x.device, x.dtype)
 
 
 class Solver(ABC):
@@ -90,6 +132,19 @@ def moved(x: Tensor, t: Tensor, s: Tensor, slope: Tensor, share: float = 1.0) ->
     return torch.add(x, slope, alpha=share * (float(s) - float(t)))
 
 
+def checked_process(process: Any) -> None:
+    """Refuse what cannot be solved.
+
+    Raises:
+        ValueError: If it has no drift, or is a class.
+    """
+    if isinstance(process, type) or not callable(getattr(process, "drift", None)):
+        raise ValueError(
+            f"process must have drift(x, t), got {described(process)}; ODE(velocity) and SDE(drift, diffusion) make "
+            "one of functions, flow_of(field) of a field"
+        )
+
+
 def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source | None = None) -> Iterator[Tensor]:
     """The states of a process at `times`: the first is `x` itself, and none is changed later.
 
@@ -102,8 +157,16 @@ def walk(process: Any, solver: Solver, x: Tensor, times: Tensor, noise: Source |
             left out.
 
     Raises:
-        ValueError: If the grid is not strictly monotone, or the solver is not one for this process.
+        ValueError: If the grid is not strictly monotone, the solver is not one for this process, or an argument is of
+            another type; on the way, if a drift or a diffusion has another shape than `Process` says.
     """
+    x = numbers("x", x)
+    checked_process(process)
+    if isinstance(solver, type) or not callable(getattr(solver, "check", None)):
+        raise ValueError(
+            f"solver must be a solver, such as HEUN, RK4 or EulerMaruyama(), got {described(solver)}; a sampler has a "
+            "walk of its own, sampler.walk(field, x, times)"
+        )
     times = grid(times)
     solver.check(process, times)
     return advance(process, solver, x, times, noise)

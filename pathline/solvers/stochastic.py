@@ -16,8 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pathline.solvers.solver import Draw, Solver, moved, step_ends
-from pathline.tensors import meet
+from pathline.solvers.solver import Draw, Solver, diffusion_at, drift_at, moved, step_ends
 
 
 class _Stochastic(Solver):
@@ -43,7 +42,7 @@ class EulerMaruyama(_Stochastic):
     def step(self, process: Any, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at `s`; without a diffusion, or where it is the number 0, it is Euler's to the bit."""
         t, s = step_ends(t, s)
-        return _kicked(moved(x, t, s, process.drift(x, t)), _kick(process, x, t, t, s, noise))
+        return _kicked(moved(x, t, s, drift_at(process, x, t)), _kick(process, x, t, t, s, noise))
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class StochasticHeun(_Stochastic):
         """The point at `s`."""
         t, s = step_ends(t, s)
         kick = _kick(process, x, t, s, s, noise)
-        first = process.drift(x, t)
-        second = process.drift(_kicked(moved(x, t, s, first), kick), s)
+        first = drift_at(process, x, t)
+        second = drift_at(process, _kicked(moved(x, t, s, first), kick), s)
         return _kicked(moved(x, t, s, first + second, 0.5), kick)
 
 
@@ -65,13 +64,11 @@ def _kick(process: Any, x: Tensor, t: Tensor, other: Tensor, s: Tensor, noise: D
     """The random part of a step, sigma sqrt(|h|) eps, with sigma the mean of its values at two times; None if 0."""
     if not hasattr(process, "diffusion"):
         return None
-    sigma = process.diffusion(x, t)
+    sigma = diffusion_at(process, x, t)
     if other is not t:
-        sigma = (sigma + process.diffusion(x, other)) / 2
-    if not isinstance(sigma, Tensor):
-        return sigma * (s - t).abs().sqrt() * noise(x) if sigma else None
-    if sigma.ndim == 1 < x.ndim:
-        sigma = meet(sigma, x)
+        sigma = (sigma + diffusion_at(process, x, other)) / 2
+    if not isinstance(sigma, Tensor) and not sigma:
+        return None
     return sigma * (s - t).abs().sqrt() * noise(x)
 
 

@@ -104,3 +104,93 @@ def test_training_does_not_switch_dropout_on_in_samples_of_another_thread() -> N
     thread.join()
     assert modes(field) == [True] * len(modes(field))  # as train left it
     next(steps)
+
+
+X = torch.zeros(2, 2)  # as many samples as dimensions
+GRID = torch.linspace(0, 1, 3)
+STOCHASTIC = [pl.EulerMaruyama(), pl.StochasticHeun()]
+
+
+def still(x: Tensor, t: Tensor) -> Tensor:
+    return torch.zeros_like(x)
+
+
+def ended(process: object, solver: pl.Solver, x: Tensor = X) -> Tensor:
+    *_, end = pl.walk(process, solver, x, GRID, pl.Noise(1))
+    return end
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC, ids=repr)
+@pytest.mark.parametrize(
+    ("sigma", "scale"),
+    [
+        pytest.param(2.0, 2.0, id="a number"),
+        pytest.param(torch.tensor(2.0), 2.0, id="()"),
+        pytest.param(torch.tensor([1.0, 3.0]), torch.tensor([[1.0], [3.0]]), id="(batch,)"),
+        pytest.param(torch.tensor([1.0, 3.0]).double(), torch.tensor([[1.0], [3.0]]), id="(batch,) in float64"),
+        pytest.param(torch.tensor([[1.0, 3.0]]).expand(2, 2), torch.tensor([1.0, 3.0]), id="the shape of x"),
+    ],
+)
+def test_a_diffusion_is_for_all_for_each_sample_or_for_each_number(sigma, scale, solver) -> None:
+    unit = ended(pl.SDE(still, 1.0), solver)
+    end = ended(pl.SDE(still, lambda x, t: sigma), solver)
+    torch.testing.assert_close(end, scale * unit)
+    reversed_ = pl.TimeReversal(pl.SDE(still, lambda x, t: sigma), lambda x, t: torch.ones_like(x))
+    drift = reversed_.drift(X, torch.tensor(0.5))  # before: per dimension here, per sample in the solver
+    torch.testing.assert_close(drift, (scale * torch.ones(2, 2)) ** 2)
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC, ids=repr)
+@pytest.mark.parametrize(
+    "shape", [(3,), (1,), (2, 1), (1, 2), (2, 2, 2), (1, 2, 2), (0,)], ids=lambda shape: str(shape).replace(" ", "")
+)
+def test_no_other_diffusion_and_drift_change_a_state(shape, solver) -> None:
+    # before: (2, 2, 2) made states of that shape; (1,), (2, 1) and (1, 2) were broadcast; others RuntimeError
+    with pytest.raises(ValueError, match=r"diffusion must be .*\(2, 2\), got .*expand_as"):
+        ended(pl.SDE(still, lambda x, t: torch.ones(shape)), solver)
+    with pytest.raises(ValueError, match=r"drift must have the shape of x, \(2, 2\), got .*expand_as"):
+        ended(pl.SDE(lambda x, t: torch.ones(shape), 1.0), solver)
+    for ode in (pl.EULER, pl.RK4):
+        with pytest.raises(ValueError, match="drift must have the shape of x"):
+            ended(pl.ODE(lambda x, t: torch.ones(shape)), ode)
+    with pytest.raises(ValueError, match="drift must have the shape of x"):
+        list(pl.Dopri5().walk(pl.ODE(lambda x, t: torch.ones(shape)), X, GRID))
+
+
+@pytest.mark.parametrize("solver", [pl.Dopri5(1e-9, 1e-9), pl.Tsit5(1e-9, 1e-9)], ids=lambda s: type(s).__name__)
+def test_adaptive_solvers_take_single_numbers(solver) -> None:
+    x = torch.tensor([1.0, 2.0, 3.0]).double()
+    *_, end = solver.walk(pl.ODE(lambda x, t: -x * x / 3), x, GRID)  # before: IndexError of flatten
+    torch.testing.assert_close(end, 1 / (1 / x + 1 / 3), rtol=1e-7, atol=0)
+    solution = solver.solve(pl.ODE(lambda x, t: -x), x, GRID)
+    torch.testing.assert_close(
+        solution.at(torch.tensor([0.1, 0.5, 1.0])),
+        x * (-torch.tensor([0.1, 0.5, 1.0])).exp().double(),
+        rtol=1e-5,
+        atol=0,
+    )
+    with pytest.raises(ValueError, match=r"x must be a batch of points.*x\[None\]"):  # before: TypeError of len
+        solver.walk(pl.ODE(lambda x, t: -x), torch.tensor(1.0), GRID)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: pl.walk(pl.MLP(2), pl.HEUN, X, GRID), r"process must have drift.*flow_of", id="a network"),
+        pytest.param(lambda: pl.walk(lambda x, t: x, pl.HEUN, X, GRID), "process must have drift", id="a function"),
+        pytest.param(lambda: pl.walk(pl.ODE, pl.HEUN, X, GRID), "process must have drift.*class ODE", id="a class"),
+        pytest.param(lambda: pl.walk(pl.ODE(still), "heun", X, GRID), "solver must be .*HEUN", id="a word"),
+        pytest.param(lambda: pl.walk(pl.ODE(still), pl.EulerMaruyama, X, GRID), "solver must be", id="a solver class"),
+        pytest.param(lambda: pl.walk(pl.ODE(still), pl.ODESampler(), X, GRID), r"sampler\.walk", id="a sampler"),
+        pytest.param(lambda: pl.walk(pl.ODE(still), pl.HEUN, X.long(), GRID), r"x\.float\(\)", id="whole numbers"),
+        pytest.param(lambda: pl.walk(pl.ODE(still), pl.HEUN, [[0.0]], GRID), "x must be a tensor", id="a list"),
+        pytest.param(lambda: pl.ODE(1.0), r"velocity must be a function of \(x, t\)", id="a velocity number"),
+        pytest.param(lambda: pl.SDE(1.0, 1.0), r"drift must be a function of \(x, t\)", id="a drift number"),
+        pytest.param(lambda: pl.SDE(still, "1"), "diffusion must be a number", id="a diffusion word"),
+        pytest.param(lambda: pl.SDE(still, torch.tensor([1.0, -1.0])), "diffusion must be 0 or more", id="negative"),
+        pytest.param(lambda: pl.BrownianMotion(None), "sigma must be a number", id="no sigma"),
+    ],
+)
+def test_walk_says_what_it_cannot_solve(call, message) -> None:  # before: AttributeError and TypeError
+    with pytest.raises(ValueError, match=message):
+        call()
