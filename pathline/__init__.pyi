@@ -11,9 +11,9 @@ from .data.files import FileSource as FileSource
 from .data.huggingface import HuggingFaceSource as HuggingFaceSource
 from .data.idx import IDXSource as IDXSource
 from .data.images import ImageFolderSource as ImageFolderSource
+from .data.normalisation import Normalisation as Normalisation
+from .data.rows import Rows as Rows
 from .data.shapes import ShapesSource as ShapesSource
-from .data.source import Normalisation as Normalisation
-from .data.source import Rows as Rows
 from .data.source import Samples as Samples
 from .data.source import Source as Source
 from .data.toys import Checkerboard as Checkerboard

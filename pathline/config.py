@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pathline.data.captions import unseen_pairs
 from pathline.data.named import source_of
-from pathline.data.source import KINDS, Normalisation, Samples
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import KINDS, Samples
 from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP

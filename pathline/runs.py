@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from pathline.config import Config, config_from
-from pathline.data.source import KINDS, Normalisation, Samples
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import KINDS, Samples
 from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
@@ -150,8 +151,8 @@ class Run:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             about = values.pop("samples")
-            units = _units(about["normalisation"])
-            of_numbers = _units(about["normalisation_of_numbers"]) if about.get("numbers") else None
+            units = Normalisation.from_dict(about["normalisation"])
+            of_numbers = Normalisation.from_dict(about["normalisation_of_numbers"]) if about.get("numbers") else None
             shape = tuple(int(size) for size in about["shape"])
             classes, columns, numbers = (
                 tuple(map(str, names))
@@ -381,14 +382,6 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
-
-
-def _units(about: Any) -> Normalisation:
-    return Normalisation(_numbers(about["shift"]), _numbers(about["scale"]))
-
-
-def _numbers(value: Any) -> float | tuple[float, ...]:
-    return tuple(float(number) for number in value) if isinstance(value, list) else float(value)
 
 
 def _refuse_to_replace(folder: Path, has_consent: bool) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from pathline.data.source import Array, Rows, Samples
+from pathline.data.rows import Array, Rows
+from pathline.data.source import Samples
 from pathline.runs import Run
 from pathline.specs import build
 from pathline.training import checkpoint

@@ -184,7 +184,12 @@ def _picture(run: Run, path: Path) -> Points:
             f"{tuple(levels.shape)} from {path}"
         )
     low, high = value_range(run.normalisation)
-    return Points(path.stem, (low + (high - low) * levels / 255)[None], None, torch.zeros(1, dtype=torch.long))
+    return Points(
+        path.stem,
+        torch.from_numpy(low + (high - low) * levels.numpy() / 255).float()[None],
+        None,
+        torch.zeros(1, dtype=torch.long),
+    )
 
 
 def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments) -> tuple[Field, Any]:
@@ -247,7 +252,7 @@ def _pairs(run: Run, before: Tensor, after: Tensor) -> Any:
     """Rows of pictures, each with their edits below."""
     low, high = value_range(run.normalisation)
     columns = min(COLUMNS, len(before))
-    blank = torch.full((-len(before) % columns, *run.shape), low if run.shape[0] == 1 else high)
+    blank = torch.from_numpy(low if run.shape[0] == 1 else high).expand(-len(before) % columns, *run.shape).float()
     rows = [torch.cat((x.float(), blank)).reshape(-1, columns, *run.shape) for x in (before, after)]
     both = torch.stack(rows, 1).flatten(0, 2)
     return image_grid((both.numpy() - low) / (high - low), columns, ["original", "edit"] * len(rows[0]))

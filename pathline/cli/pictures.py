@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.data.source import Normalisation, Samples
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.noise import Noise
@@ -194,11 +195,10 @@ def plane(x: Tensor) -> Any:
     return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
 
 
-def value_range(units: Normalisation) -> tuple[float, float]:
-    """Black and white of pictures that a model sees between -1 and 1."""
-    shift, scale = units.shift, units.scale
-    assert isinstance(shift, float) and isinstance(scale, float)
-    return shift - scale, shift + scale
+def value_range(units: Normalisation) -> tuple[Any, Any]:
+    """Black and white of pictures, in the units of the data: of each channel, if these differ, as `(C, 1, 1)`."""
+    low, high = (torch.tensor(end, dtype=torch.float64).reshape(-1, 1, 1).numpy() for end in units.ends)
+    return low, np.where(high > low, high, low + 1.0)
 
 
 def window(training: Samples) -> tuple[Any, Any]:

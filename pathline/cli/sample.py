@@ -16,7 +16,7 @@ from torch import Tensor
 from pathline.cli import tuned
 from pathline.cli.conditions import array_of, bound, prompts_from
 from pathline.cli.outputs import Outputs
-from pathline.cli.pictures import plain, points
+from pathline.cli.pictures import plain, points, value_range
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
 from pathline.fields.field import Field
 from pathline.fields.modes import evaluating
@@ -214,7 +214,7 @@ def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
     elif out.suffix.lower() == ".csv":
         _write_table(run, raw, y, out)
     elif len(run.shape) == 3:
-        low, high = run.normalisation.back(torch.tensor([-1.0, 1.0])).tolist()
+        low, high = value_range(run.normalisation)
         texts = {*run.by_kind(y).get("text", ())}
         title = plain(str(*texts)) if len(texts) == 1 else ""
         save(image_grid((raw.numpy() - low) / (high - low), min(10, len(raw)), title=title), out)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from pathline.data.files import TABLES, FileSource
 from pathline.data.named import source_of
-from pathline.data.source import Normalisation, Samples
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.likelihood.bits import bits_of, dequantised, in_units

@@ -26,7 +26,8 @@ from pathline.data.cache import IN_MEMORY, About, Block, InFile, cache_folder, f
 from pathline.data.captions import caption_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Classes, more, name_of
 from pathline.data.mapped import Mapped
-from pathline.data.source import BLOCK, KINDS
+from pathline.data.rows import BLOCK
+from pathline.data.source import KINDS
 
 DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
 LONGEST = 10_000  # bytes of a header: NumPy reads no longer ones, but has them in memory first

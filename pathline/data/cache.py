@@ -32,9 +32,11 @@ import torch
 from numpy.typing import NDArray
 
 from pathline.data.mapped import Mapped, wide
-from pathline.data.source import BLOCK, KINDS, Array, Normalisation, Rows, Samples, Source, tree_of
+from pathline.data.normalisation import Normalisation
+from pathline.data.rows import BLOCK, Array, Rows
+from pathline.data.source import KINDS, Samples, Source, tree_of
 
-VERSION = 4  # of what is written, so that another pathline's files are not read
+VERSION = 5  # of what is written, so that another pathline's files are not read
 CAPTIONS = "captions.json"
 IN_MEMORY = 1 << 26  # bytes: what is smaller is read whole
 ABANDONED = 3600  # seconds after which what nobody has written to is a dead process's
@@ -295,9 +297,8 @@ def _copy(parts: Iterator[Block | InFile | About], folder: Path, stamp: str) -> 
         arrays["x"] |= asdict(lies)
     for kept in arrays.values():
         kept["stat"] = state_of((folder / kept["path"]).stat())
-    units = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
     captions = state_of((folder / CAPTIONS).stat()) if about.captions else None
-    whole = asdict(about) | {"normalisation": units, "digest": digest.hexdigest(), "arrays": arrays, "stamp": stamp}
+    whole = asdict(about) | {"digest": digest.hexdigest(), "arrays": arrays, "stamp": stamp}
     whole |= {"captions": captions}  # many, so that they have a file of their own
     with _told(folder.parent.parent, written), (folder / "about.json").open("w", encoding="utf-8") as out:
         json.dump({"about": whole, "check": _hash(whole)}, out, indent=1)
@@ -329,7 +330,7 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
         about = kept["about"]
         if about["stamp"] != stamp or kept["check"] != _hash(about):
             return None
-        units = about["normalisation"] and Normalisation(*map(_plain, about["normalisation"]))
+        units = about["normalisation"] and Normalisation.from_dict(about["normalisation"])
         arrays = about["arrays"]
         y = {kind: torch.from_numpy(_read(folder, arrays[kind])) for kind in KINDS if kind in arrays}
         samples = Samples(
@@ -370,7 +371,3 @@ def _rows(folder: Path, kept: Mapping[str, Any], memo: Path) -> Array:
     if state_of(path.stat()) != kept["stat"]:
         raise ValueError
     return Rows(Mapped(path, dtype, shape, kept["offset"]), memo=memo)
-
-
-def _plain(value: float | list[float]) -> float | tuple[float, ...]:
-    return tuple(value) if isinstance(value, list) else value

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pathline.data.source import Normalisation, Samples, Source
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import Samples, Source
 
 
 @dataclass(frozen=True)

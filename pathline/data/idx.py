@@ -20,7 +20,7 @@ import numpy as np
 
 from pathline.data.cache import About, Block, CachedSource, files_of
 from pathline.data.pictures import LEVELS, MOST
-from pathline.data.source import BLOCK
+from pathline.data.rows import BLOCK
 
 NAME = re.compile(r"(ubyte|\.idx\d?)(\.gz)?$", re.IGNORECASE)
 UBYTE = 8

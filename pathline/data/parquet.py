@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pathline.data.arrays import refuse_bomb, refuse_large
 from pathline.data.cache import About, Block
 from pathline.data.classes import EXACT, ROUNDED, name_of
-from pathline.data.source import BLOCK
+from pathline.data.rows import BLOCK
 from pathline.data.tables import Columns
 
 

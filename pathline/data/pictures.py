@@ -25,7 +25,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pathline.data.cache import Block, cache_folder
 from pathline.data.classes import Condition, numbered, stacked
-from pathline.data.source import BLOCK, Normalisation
+from pathline.data.normalisation import Normalisation
+from pathline.data.rows import BLOCK
 
 LEVELS = Normalisation(127.5, 127.5)  # 0 to 255 into -1 to 1
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which would run another program

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from pathline.data.distributions import check_counts
 from pathline.data.pictures import LEVELS
+from pathline.data.rows import Rows
 from pathline.data.shape_words import COLOURS, RELATIONS, SHAPES, SIZES, UNSEEN, Scene, Thing
-from pathline.data.source import Rows, Samples, Source
+from pathline.data.source import Samples, Source
 from pathline.noise import Noise
 
 VERSION = 1  # of the drawings: change it when they change, as models were trained on them

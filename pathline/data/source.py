@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pathline.data.normalisation import Normalisation
+from pathline.data.rows import BLOCK, Array, Rows, blocks_of
 from pathline.noise import Noise
 
 SPLIT_STREAM = 6
-BLOCK = 1 << 24  # bytes that are read at once, where all would be too many
 KINDS = ("class", "numbers", "text")  # of conditions, in the order of every tree of them
 
 T = TypeVar("T")
@@ -45,206 +41,6 @@ def _check_kinds(kinds: Collection[str]) -> None:
     odd = next((kind for kind in kinds if kind not in KINDS), None)
     if odd is not None:
         raise ValueError(f"the kind of a condition must be one of {', '.join(KINDS)}, got {odd!r}")
-
-
-@runtime_checkable
-class Indexed(Protocol):
-    """What gives rows for numbers from 0, or for a slice: a tensor, a mapped file, pictures that are drawn when asked.
-
-    What it gives for one row must not depend on the others that are asked for.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of all rows, as a tensor would have it."""
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions, the rows' own included."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Tensor | slice, /) -> Tensor: ...
-
-
-class Rows:
-    """Rows of an array that may be larger than memory, read when they are asked for.
-
-    They are asked for by a slice, by whole numbers (a tensor or an array of NumPy of one dimension; -1 is the last row)
-    or by a mask with an entry for each row, as those of a tensor are.
-
-    Args:
-        x: Of shape `(rows, *shape)`, in memory, in a mapped file, or made as they are asked for.
-        index: Which of its rows these are, from 0, in which order and how often; all of them unless given.
-        change: What is done to rows as they are read, a batch of them at a time, row by row.
-        memo: How the names of files begin that keep what was learned of the rows; nothing is kept unless given.
-    """
-
-    def __init__(
-        self,
-        x: Indexed,
-        index: Tensor | None = None,
-        change: Callable[[Tensor], Tensor] | None = None,
-        memo: Path | None = None,
-    ) -> None:
-        self.x, self.index, self.change, self.memo = x, index, change, memo
-
-    def __len__(self) -> int:
-        return len(self.x if self.index is None else self.index)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of all the rows, as a tensor would have it."""
-        return (len(self), *self.x.shape[1:])
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions, the rows' own included."""
-        return self.x.ndim
-
-    def __getitem__(self, index: Tensor | NDArray[Any] | slice) -> Tensor:
-        """Some of the rows, in memory.
-
-        Raises:
-            IndexError: If one is beyond the end, or the index is neither numbers nor a mask.
-        """
-        index = self._settled(index)
-        found = self.x[index if self.index is None else self.index[index]]
-        if self.change is not None:
-            return self.change(found)
-        return found.clone() if isinstance(self.x, Tensor) else found
-
-    def then(self, change: Callable[[Tensor], Tensor]) -> Rows:
-        """The same rows, changed once more as they are read."""
-        first = self.change
-        return Rows(self.x, self.index, change if first is None else lambda x: change(first(x)))
-
-    def take(self, index: Tensor | NDArray[Any] | slice) -> Rows:
-        """Some of the rows, still unread.
-
-        Raises:
-            IndexError: If one is beyond the end, or the index is neither numbers nor a mask.
-        """
-        index = self._settled(index)
-        if self.index is not None:
-            index = self.index[index]
-        elif isinstance(index, slice):
-            index = torch.arange(len(self))[index]
-        return Rows(self.x, index, self.change, self.memo)
-
-    def _settled(self, index: Tensor | NDArray[Any] | slice) -> Tensor | slice:
-        """The same rows by numbers from 0, or as a slice."""
-        if isinstance(index, slice):
-            return index
-        rows, count = torch.as_tensor(index), len(self)
-        if rows.dtype == torch.bool and rows.shape == (count,):
-            return rows.nonzero()[:, 0]
-        if rows.ndim != 1 or rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex():
-            raise IndexError(
-                f"rows must be a slice, whole numbers of one dimension, or a mask of shape ({count},), got "
-                f"{rows.dtype} of shape {tuple(rows.shape)}"
-            )
-        rows = rows if rows.dtype in (torch.int32, torch.int64) else rows.long()
-        if not len(rows):
-            return rows
-        least, most = map(int, torch.aminmax(rows))
-        if least < -count or most >= count:
-            raise IndexError(f"rows must be from {-count} to {count - 1}, got {least if least < -count else most}")
-        return torch.where(rows < 0, rows + count, rows) if least < 0 else rows
-
-
-Array: TypeAlias = Tensor | Rows
-
-
-def blocks_of(x: Array) -> Iterator[Tensor]:
-    """All rows in their order, as many at a time as fill a block."""
-    row = 8 * max(1, torch.Size(x.shape[1:]).numel())
-    for first in range(0, len(x), max(1, BLOCK // row)):
-        yield x[first : first + max(1, BLOCK // row)]
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Between the units of the data and those of the model.
-
-    Args:
-        shift: One number for all, or one for each entry of a vector.
-        scale: The same, positive.
-
-    Raises:
-        ValueError: If a number is not finite, or a scale not positive.
-    """
-
-    shift: float | tuple[float, ...]
-    scale: float | tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        shift, scale = (torch.as_tensor(row, dtype=torch.float64) for row in (self.shift, self.scale))
-        if shift.shape != scale.shape or not (shift.isfinite() & scale.isfinite() & (scale > 0)).all():
-            raise ValueError(
-                f"shift and scale must be finite, scale positive, and both as long, got {self.shift} and {self.scale}"
-            )
-
-    @classmethod
-    def of(cls, raw: Array, names: tuple[str, ...] = ()) -> Normalisation:
-        """What brings data of shape `(samples, *shape)` to the size of noise.
-
-        Each entry of a vector gets mean 0 and standard deviation 1; one that never changes is only shifted. Pictures
-        are brought between -1 and 1, all by the same numbers.
-
-        Raises:
-            ValueError: If the squares of an entry's numbers are beyond float64; it is called by `names`, if it has one.
-        """
-        place = _memo(raw)
-        if place is not None:
-            with suppress(OSError, ValueError, TypeError):
-                return cls(*(tuple(v) if isinstance(v, list) else v for v in json.loads(place.read_bytes())))
-        found = cls._learned(raw, names)
-        if place is not None:
-            with suppress(OSError):
-                draft = place.with_suffix(f".{os.getpid()}")
-                draft.write_text(json.dumps([found.shift, found.scale]), encoding="utf-8")
-                draft.replace(place)
-        return found
-
-    @classmethod
-    def _learned(cls, raw: Array, names: tuple[str, ...] = ()) -> Normalisation:
-        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
-        count, mean, square = 0, torch.tensor(0.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
-        for block in blocks_of(raw):
-            least, most = torch.aminmax(block, dim=0)
-            low, high = torch.minimum(low, least), torch.maximum(high, most)
-            if raw.ndim == 2:  # mean and sum of squares about it of two parts together: Chan et al. 1983
-                rows, here = block.double(), len(block)
-                centre = rows.sum(0) / here
-                step, share = centre - mean, here / (count + here)
-                square = square + (rows - centre).square().sum(0) + step.square() * count * share
-                count, mean = count + here, mean + step * share
-        if raw.ndim != 2:
-            lowest, highest = float(low.min()), float(high.max())
-            return cls((lowest + highest) / 2, (highest - lowest) / 2 if highest > lowest else 1.0)
-        scale = torch.where(high > low, (square / count).sqrt(), 1.0)
-        is_good = mean.isfinite() & scale.isfinite() & (scale > 0)
-        if not is_good.all():
-            k = int(is_good.int().argmin())
-            raise ValueError(
-                f"column {repr(names[k]) if names else k + 1} must hold numbers whose squares are within float64, got "
-                f"{low[k]:g} to {high[k]:g}; rescale it: divide it by the largest of them"
-            )
-        return cls(tuple(mean.tolist()), tuple(scale.tolist()))
-
-    def into(self, raw: Tensor) -> Tensor:
-        """The data as a model sees it, in torch's default type."""
-        if not raw.is_floating_point() or raw.itemsize < 4:  # numbers of up to two bytes fit float32
-            raw = raw.to(torch.float32 if raw.itemsize <= 2 else torch.float64)
-        return ((raw - self._like(self.shift, raw)) / self._like(self.scale, raw)).to(torch.get_default_dtype())
-
-    def back(self, x: Tensor) -> Tensor:
-        """What a model made, in the units of the data; vectors in float64, which a column of years may need."""
-        return self._like(self.shift, x) + self._like(self.scale, x) * x
-
-    def _like(self, value: float | tuple[float, ...], x: Tensor) -> float | Tensor:
-        return value if isinstance(value, int | float) else torch.tensor(value, dtype=torch.float64, device=x.device)
 
 
 @dataclass(frozen=True)
@@ -441,14 +237,6 @@ def _held_out(count: int, order: Tensor, y: Tensor | None, share: float) -> Tens
         held[block[by_class]] = torch.from_numpy(rank < quota[labels])
         seen += here
     return held
-
-
-def _memo(raw: Array) -> Path | None:
-    """Where the normalisation of these rows is kept."""
-    if not isinstance(raw, Rows) or raw.memo is None or raw.change is not None:
-        return None
-    which = b"" if raw.index is None else raw.index.contiguous().numpy().data
-    return raw.memo.with_name(f"{raw.memo.name}-{hashlib.sha256(which).hexdigest()[:24]}.json")
 
 
 class Source(ABC):

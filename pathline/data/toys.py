@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from pathline.data.distributions import Distribution, GaussianMixture, check_counts, check_sizes, choose
-from pathline.data.source import Normalisation, Samples, Source
+from pathline.data.normalisation import Normalisation
+from pathline.data.source import Samples, Source
 from pathline.noise import Noise
 from pathline.specs import build
 

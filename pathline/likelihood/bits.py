@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathline.data.source import Normalisation
+from pathline.data.normalisation import Normalisation
 from pathline.fields.field import Field
 from pathline.likelihood.log_prob import log_prob
 from pathline.noise import Noise

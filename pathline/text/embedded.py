@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pathline.data.cache import ABANDONED, HEX, cache_folder
-from pathline.data.source import Rows
+from pathline.data.rows import Rows
 from pathline.networks.text import Text
 from pathline.text.encoder import Encoder, digest_of, null, texts_of
 

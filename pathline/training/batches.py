@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.data.source import Array
+from pathline.data.rows import Array
 from pathline.noise import Noise
 from pathline.training.augment import Augmentation
 from pathline.training.distributed import Group

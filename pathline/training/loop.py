@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.data.source import Array, Rows
+from pathline.data.rows import Array, Rows
 from pathline.fields.modes import is_evaluated_elsewhere, train_mode
 from pathline.training.augment import NONE, Augmentation
 from pathline.training.batches import Batches, Order, ahead

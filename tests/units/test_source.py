@@ -9,7 +9,8 @@ import torch
 
 import pathline as pl
 from pathline.data.digits import DigitsSource
-from pathline.data.source import BLOCK, KINDS, SPLIT_STREAM, tree_of
+from pathline.data.rows import BLOCK
+from pathline.data.source import KINDS, SPLIT_STREAM, tree_of
 from pathline.noise import Noise
 
 pytestmark = pytest.mark.fast
@@ -107,21 +108,24 @@ def test_a_column_whose_squares_are_beyond_float64_is_named(size, said):
         table(raw[:, 1:]).units  # noqa: B018
 
 
-def test_a_column_that_never_changes_is_only_shifted():
-    units = pl.Normalisation.of(torch.tensor([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]]).double())
-    assert (
-        units.scale[0] == 1
-        and units.shift[0] == pytest.approx(0.1)
-        and units.scale[1] == pytest.approx(8**0.5 / 3**0.5)
-    )
-
-
-def test_pictures_are_brought_between_minus_1_and_1_by_one_scale():
-    raw = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4)
+def test_a_column_that_never_changes_comes_back_exactly():
+    raw = torch.tensor([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]]).double()
     units = pl.Normalisation.of(raw)
-    assert (units.shift, units.scale) == (47.5, 47.5)
-    assert (float(units.into(raw).min()), float(units.into(raw).max())) == (-1, 1)
-    assert pl.Normalisation.of(torch.full((2, 1, 4, 4), 3.0)) == pl.Normalisation(3.0, 1.0)
+    assert units.scale == (0, pytest.approx(8**0.5 / 3**0.5)) and units.constants == {0: float(raw[0, 0])}
+    assert torch.equal(units.into(raw)[:, 0], torch.zeros(3))
+    assert torch.equal(units.back(torch.randn(3, 2))[:, 0], raw[:, 0])
+
+
+def test_each_channel_of_pictures_gets_mean_0_and_standard_deviation_1():
+    raw = (
+        torch.randn(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 1e-6, 1e3])[:, None, None]
+    )
+    units = pl.Normalisation.of(raw + 7)
+    inside = units.into(raw + 7)
+    assert torch.allclose(inside.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(inside.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+    assert pl.Normalisation.of(torch.full((2, 1, 4, 4), 3.0)) == pl.Normalisation((3.0,), (0.0,))
 
 
 def test_a_normalisation_is_learned_from_what_is_trained_on():
@@ -157,7 +161,7 @@ def test_a_split_takes_the_first_of_each_class_in_a_random_order(monkeypatch):
         mine = [k for k in order if y[k] == label]
         wanted |= set(mine[: round(0.2 * len(mine))])
     for size in (BLOCK, 8 * 700):  # all at once, and block by block
-        monkeypatch.setattr("pathline.data.source.BLOCK", size)
+        monkeypatch.setattr("pathline.data.rows.BLOCK", size)
         assert set(whole.split(0.2, 3)[1].x[:, 0].long().tolist()) == wanted
 
 
