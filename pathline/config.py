@@ -76,6 +76,8 @@ class Config:
     start: str = "noise"
     """What paths begin at: noise, or another data set, named as in data, for a bridge between the two. A table with a
     class is file:PATH,COLUMN."""
+    paired: bool = False
+    """Whether sample i of start belongs to sample i of the data, so that training pairs those; at random unless so."""
     bridge: float = 0.0
     """The sigma of a bridge: 0 for straight lines, more for Brownian bridges."""
     schedule: str = "linear"
@@ -186,12 +188,26 @@ class Config:
             raise ValueError(
                 f"bridge must be 0 or more, and start name its samples, got {self.bridge} and {self.start!r}"
             )
+        if self.paired:
+            self._check_pairs()
         if self.is_bridge and self.schedule != "linear":
             raise ValueError(f"schedule must be left out for a bridge from {self.start!r}, got {self.schedule!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {self.seed}")
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{did_you_mean(self.network, NETWORKS)}")
+
+    def _check_pairs(self) -> None:
+        if not self.is_bridge:
+            raise ValueError(
+                "paired needs start to name the samples that those of the data belong to; use --start FILE"
+            )
+        for name, plain, why in (
+            ("coupling", "independent", "it would pair them anew"),
+            ("augmentation", "none", "it would change one of a pair alone"),
+        ):
+            if getattr(self, name) != plain:
+                raise ValueError(f"{name} must be {plain} for paired samples, as {why}, got {getattr(self, name)!r}")
 
     def resolved(self) -> Config:
         """The settings with what the hardware answers in place of `auto`, as far as the model depends on it."""
@@ -249,11 +265,16 @@ class Config:
         unseen = pairs[samples.conditions["text"]]
         return replace(samples, unseen=unseen if samples.unseen is None else samples.unseen | unseen)
 
-    def load_start(self, shape: tuple[int, ...], units: Normalisation) -> Tensor | None:
+    def load_start(self, shape: tuple[int, ...], units: Normalisation, count: int | None = None) -> Tensor | None:
         """What paths begin at, in the units of the model; None for noise.
 
+        Args:
+            shape: Of a sample of the data.
+            units: Of the data.
+            count: The samples of the data, held-out ones too; those of a paired start must be as many.
+
         Raises:
-            ValueError: If its samples have another shape than the data.
+            ValueError: If its samples have another shape than the data, or are paired and not as many.
         """
         if not self.is_bridge:
             return None
@@ -261,6 +282,11 @@ class Config:
         if found.shape != shape:
             raise ValueError(
                 f"start must have samples of the data's shape, {shape}, got {found.shape} from {self.start}"
+            )
+        if self.paired and count is not None and len(found) != count:
+            raise ValueError(
+                f"start must have as many samples as the data for --paired, {count:,} of {self.data}, got "
+                f"{len(found):,} of {self.start}; leave out --paired to pair them at random"
             )
         return units.into(found.x[:])
 
@@ -332,6 +358,7 @@ class Config:
             drop=shares if is_conditional else 0.0,
             seed=self.seed,
             source=start,
+            is_paired=self.paired,
         )
 
     def _network(

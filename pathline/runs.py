@@ -43,7 +43,7 @@ from pathline.training.checkpoint import Checkpoint
 START_STREAM, KEPT_STREAM = 12, 14
 SOURCE, CONDITIONS, TEXT = "source.safetensors", "conditions.safetensors", "text.json"
 OUTPUTS = "outputs.jsonl"
-TENSOR = "x"  # the name of the only one in its file
+TENSOR, HELD_OUT = "x", "held_out"  # names in a file of tensors: the only one there, or that of the training samples
 LOCK = ".lock"
 KEPT = 1000  # training samples whose conditions are kept, for samples to be drawn under
 PARTS = (
@@ -90,6 +90,7 @@ class Run:
         source: Tensor | None = None,
         encoder: Encoder | None = None,
         held_out: Samples | None = None,
+        held_out_source: Tensor | None = None,
     ) -> Run:
         """Make the folder and write its config.json.
 
@@ -98,15 +99,19 @@ class Run:
             config: The settings.
             samples: The data it will be trained on.
             has_consent: To remove what an earlier run left there.
-            source: What a bridge begins at, in the units of the model: it is kept in the run.
+            source: What a bridge begins at, in the units of the model: it is kept in the run. A paired one has a row
+                for each of `samples`.
             encoder: What captions are read by, as `encoder_for` makes it.
             held_out: What it is never trained on: some captions of what is `unseen` there are kept, to be sampled.
+            held_out_source: What the paths of a paired bridge begin at for each of the held-out samples.
 
         Raises:
             ValueError: If something is there already, or the folder cannot be written.
         """
         _refuse_to_replace(folder, has_consent)
-        parts = {} if source is None else {SOURCE: safetensors.torch.save({TENSOR: source})}
+        begin = {TENSOR: source, HELD_OUT: held_out_source}
+        found = {name: x for name, x in begin.items() if x is not None}
+        parts = {SOURCE: safetensors.torch.save(found)} if found else {}
         if samples.numbers or encoder is not None:
             parts |= _kept(samples, config.seed, encoder, held_out)
         run = cls(
@@ -211,14 +216,26 @@ class Run:
         return checkpoint.newest(self.folder) if step is None else checkpoint.load(self.folder, step)
 
     def source(self) -> Tensor | None:
-        """What a bridge begins at, in the units of the model; None for noise.
+        """What a bridge begins at, in the units of the model; None for noise. A paired one has a row a training sample.
 
         Raises:
             ValueError: If it is missing or damaged.
         """
-        if not self.config.is_bridge:
-            return None
-        return self._part(SOURCE, "where the bridge begins")
+        return self._begin(TENSOR) if self.config.is_bridge else None
+
+    def held_out_source(self) -> Tensor | None:
+        """What a paired bridge begins at for each of the held-out samples; None for one that is not paired.
+
+        Raises:
+            ValueError: If it is missing or damaged.
+        """
+        return self._begin(HELD_OUT) if self.config.paired else None
+
+    def _begin(self, name: str) -> Tensor:
+        found = self._parts(SOURCE, "where the bridge begins")
+        if name not in found:
+            raise ValueError(f"{self.folder / SOURCE} has no samples called {name!r}; restore it, or train again")
+        return found[name]
 
     def start(self, count: int, seed: int = 0) -> Tensor | None:
         """Where samples begin: for a bridge, some of its source, else None, for noise."""
@@ -261,9 +278,6 @@ class Run:
     @cached_property
     def _text(self) -> dict[str, Any]:
         return dict(json.loads(self._bytes(TEXT, "what captions are read by")))
-
-    def _part(self, name: str, what: str) -> Tensor:
-        return self._parts(name, what)[TENSOR]
 
     def _parts(self, name: str, what: str) -> dict[str, Tensor]:
         """The tensors that are kept beside the settings."""

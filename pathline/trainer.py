@@ -58,6 +58,8 @@ class Trainer:
         self.y = group.in_turn(lambda: run.conditions_of(training))  # captions are encoded once
         x, y = run.some(held_out, HELD)
         self.held_out = run.normalisation.into(x).to(device)
+        begin = run.held_out_source()
+        self.held_out_begin = None if begin is None else begin[held_out.spread(HELD)].to(device)
         self.held_out_y = None if y is None else tree_map(lambda leaf: leaf.to(device), y)
         self.field = run.new_field()
         self.loss = self.config.loss(self.field, run.source()).to(device)
@@ -185,6 +187,7 @@ class Trainer:
                     self.held_out,
                     self.held_out_y,
                     batch_size=AT_ONCE,
+                    begin=self.held_out_begin,
                     is_asked_to_stop=lambda: is_free and is_asked_to_stop(),
                 )
         except Stopped:

@@ -85,7 +85,11 @@ def _new(
     group.check(config.batch_size, config.accumulate)
     samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
-    begin = config.load_start(samples.shape, split[0].units)
+    begin = config.load_start(samples.shape, split[0].units, len(samples))
+    begin_held_out = None
+    if begin is not None and config.paired:
+        held = samples.held_out(config.held_out, config.seed)
+        begin, begin_held_out = begin[~held], begin[held]
     encoder = group.in_turn(lambda: encoder_for(config, split[0]))
     form = None if encoder is None else encoder.form
     config.loss(
@@ -94,7 +98,7 @@ def _new(
     name = _name_of(config.data) if config.data != base.data else ""
     out = arguments.out or Path("runs") / (name or Path(preset).stem)
     if group.is_first:
-        run = Run.create(out, config, split[0], arguments.overwrite, begin, encoder, split[1])
+        run = Run.create(out, config, split[0], arguments.overwrite, begin, encoder, split[1], begin_held_out)
         stack.enter_context(run.locked())
         if Run.open(out).config != config:
             raise ValueError(f"{out} was replaced by another process just now; name another folder with --out")

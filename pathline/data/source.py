@@ -182,9 +182,15 @@ class Samples:
         """
         if len(self) <= count:
             return self.x[:], self.y
-        place = torch.arange(count) + Noise(0, stream=SPLIT_STREAM).uniform((count, 1), 1, torch.float64)[:, 0]
-        rows = (place * len(self) / count).long()
+        rows = self.spread(count)
         return self.x[rows], self._each(lambda y: y[rows])
+
+    def spread(self, count: int) -> Tensor:
+        """The numbers of the samples that `some` takes."""
+        if len(self) <= count:
+            return torch.arange(len(self))
+        place = torch.arange(count) + Noise(0, stream=SPLIT_STREAM).uniform((count, 1), 1, torch.float64)[:, 0]
+        return (place * len(self) / count).long()
 
     def split(self, share: float, seed: int = 0) -> tuple[Samples, Samples]:
         """Training and held-out samples, the same share of each class held out; it depends on the seed alone.
@@ -196,6 +202,20 @@ class Samples:
         Raises:
             ValueError: If either part would be empty.
         """
+        held = self.held_out(share, seed)
+        whole = replace(self, fingerprint=self.digest)
+        small = torch.int32 if len(self) < 2**31 else torch.int64
+        training, rest = (whole.take(part.nonzero()[:, 0].to(small)) for part in (~held, held))
+        units, of_numbers = training.units, training.units_of_numbers
+        training = replace(training, normalisation=units, normalisation_of_numbers=of_numbers)
+        return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
+
+    def held_out(self, share: float, seed: int = 0) -> Tensor:
+        """Whether `split` holds out each sample, of shape `(samples,)`.
+
+        Raises:
+            ValueError: If it would hold out none, or all.
+        """
         order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
         order = order if self.unseen is None else order[~self.unseen[order]]
         held = _held_out(len(self), order, self.conditions.get("class") if self.classes else None, share)
@@ -206,13 +226,7 @@ class Samples:
             raise ValueError(
                 f"held_out must leave samples on both sides of the split, got {share} of {len(held)} samples{beside}"
             )
-        whole = replace(self, fingerprint=self.digest)
-        small = order.dtype  # of 4 bytes, for up to two billion samples
-        del order
-        training, rest = (whole.take(part.nonzero()[:, 0].to(small)) for part in (~held, held))
-        units, of_numbers = training.units, training.units_of_numbers
-        training = replace(training, normalisation=units, normalisation_of_numbers=of_numbers)
-        return training, replace(rest, normalisation=units, normalisation_of_numbers=of_numbers)
+        return held
 
 
 def _taken(y: Tensor, index: Tensor | slice) -> Tensor:

@@ -91,7 +91,7 @@ class Batches:
         device = next(self.loss.parameters()).device
         data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
         y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
-        ends = self.loss.ends(data, first, y)
+        ends = self.loss.ends(data, first, y, rows)
         start = mine.start - paired.start
         cuts = [start + len(mine) * k // self.pieces for k in range(self.pieces + 1)]
         return [self._piece(ends, y, slice(*cut), first) for cut in pairwise(cuts)]

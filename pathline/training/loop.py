@@ -87,7 +87,7 @@ def train(
         group: The processes that train together.
 
     Raises:
-        ValueError: If there is no data, the labels do not match it, or a count is not positive.
+        ValueError: If there is no data, the labels or the source do not match it, or a count is not positive.
     """
     data = data if isinstance(data, Rows) else torch.as_tensor(data)
     y = tree_map(_as_tensor, y, is_leaf=lambda value: isinstance(value, list))
@@ -104,6 +104,12 @@ def train(
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}; math.inf clips nothing")
     tree_map(lambda leaf: _check_labels(leaf, len(data)), y)
+    loss.check(len(data), tuple(data.shape[1:]))
+    if loss.is_paired and augmentation not in (None, NONE):
+        raise ValueError(
+            f"augmentation must be left out for paired samples, as it would change one of a pair alone, got "
+            f"{augmentation}; add pairs that are changed alike to the data and the source"
+        )
     optimizer = optimizer or adamw(loss, learning_rate)
     is_channels_last = any(
         p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in loss.parameters()

@@ -56,13 +56,29 @@ class Loss(nn.Module, ABC):
         self.noise = Noise(seed)
         self.seen = 0
 
+    is_paired = False  # whether it has to know which rows of the data set a batch holds
+
     @property
     def is_global(self) -> bool:
         """Whether each of several processes must see the whole of a batch."""
         return False
 
-    def ends(self, data: Tensor, index: int | Tensor, y: Any = None) -> tuple[Tensor, ...]:
-        """What has to be found for a batch as a whole, one row a sample; the data itself comes last."""
+    def check(self, count: int, shape: tuple[int, ...]) -> None:
+        """Refuse a data set of so many samples of this shape that cannot be trained on; `train` asks first.
+
+        Raises:
+            ValueError: If it does not fit the loss.
+        """
+
+    def ends(self, data: Tensor, index: int | Tensor, y: Any = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What has to be found for a batch as a whole, one row a sample; the data itself comes last.
+
+        Args:
+            data: The batch, of shape `(batch, *shape)`.
+            index: As in `forward`.
+            y: Its conditions.
+            rows: As in `forward`.
+        """
         return (data,)
 
     @abstractmethod
@@ -73,11 +89,13 @@ class Loss(nn.Module, ABC):
     def errors(self, point: Any, y: Any = None) -> Tensor:
         """The error of each sample, of shape `(batch,)`."""
 
-    def draw(self, data: Tensor, index: int | Tensor, y: Any = None) -> Any:
-        """What training looks at for a batch with this index."""
-        return self.point(self.ends(data, index, y), index)
+    def draw(self, data: Tensor, index: int | Tensor, y: Any = None, rows: Tensor | None = None) -> Any:
+        """What training looks at for a batch with this index, which holds these rows of the data set."""
+        return self.point(self.ends(data, index, y, rows), index)
 
-    def forward(self, data: Any, y: Any = None, index: int | Tensor | None = None) -> Tensor:
+    def forward(
+        self, data: Any, y: Any = None, index: int | Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
         """The loss of a batch, a number.
 
         Args:
@@ -85,6 +103,8 @@ class Loss(nn.Module, ABC):
             y: Its conditions, one per sample, if it has any.
             index: The number of the batch's first sample in the stream of all that are trained on, or the number of
                 each; counted here if left out. What is random about a sample depends on the seed and its number.
+            rows: Which rows of the data set these samples are, of shape `(batch,)`; unless given, all of them in their
+                order. Only a paired loss looks at them.
         """
         if not isinstance(data, Tensor):
             return self.errors(data, y).mean()
@@ -92,7 +112,7 @@ class Loss(nn.Module, ABC):
             index = self.seen
             self.seen += len(data)
         labels = self.dropped(y, index, len(data)) if self.training else y
-        return self.errors(self.draw(data, index, y), labels).mean()
+        return self.errors(self.draw(data, index, y, rows), labels).mean()
 
     def pieces(self, index: int | Tensor, batch: int) -> list[tuple[Noise, int]]:
         """The noise of each run of samples whose numbers follow each other, and how many they are."""
@@ -153,9 +173,13 @@ class MatchingLoss(Loss):
         seed: Of the noise, times and drops: those of training sample i depend on (seed, i) only.
         source: Samples that the path begins at, of shape `(samples, *shape)`, drawn at random; noise unless given. A
             bridge needs it.
+        is_paired: Whether row i of the source belongs to row i of the data: the path to a sample then begins at its own
+            row of the source, however the data is shuffled and shared out. `train` knows the rows; a loop of your own
+            says `loss(data[rows], rows=rows)`.
 
     Raises:
-        ValueError: If `drop` is not a probability, or a bridge has no source.
+        ValueError: If `drop` is not a probability, a bridge has no source, or pairs are to be kept that there are not,
+            or that the coupling would part.
     """
 
     source: Tensor | None
@@ -169,6 +193,7 @@ class MatchingLoss(Loss):
         drop: float | Mapping[str, float] = 0.0,
         seed: int = 0,
         source: Tensor | None = None,
+        is_paired: bool = False,
     ) -> None:
         super().__init__(field, drop, seed)
         if source is None and not field.path.is_gaussian:
@@ -176,6 +201,14 @@ class MatchingLoss(Loss):
         if source is not None and field.path.is_gaussian:
             raise ValueError(f"source must be left out for {field.path}, which begins at noise; a BridgePath takes one")
         self.coupling = coupling or IndependentCoupling()
+        if is_paired and source is None:
+            raise ValueError("source must be given for is_paired=True: its row i belongs to row i of the data")
+        if is_paired and not isinstance(self.coupling, IndependentCoupling):
+            raise ValueError(
+                f"coupling must be left out for is_paired=True, as it would pair source and data anew, got "
+                f"{self.coupling}"
+            )
+        self.is_paired = is_paired
         self.times = times or UniformTimes()
         self.weight = weight or UnitWeight()
         self.register_buffer("source", source, persistent=False)
@@ -185,8 +218,24 @@ class MatchingLoss(Loss):
         """Whether noise is paired with data over the batches of all processes."""
         return self.coupling.is_global
 
-    def ends(self, data: Tensor, index: int | Tensor, y: Any = None) -> tuple[Tensor, ...]:
-        """Where the path to each sample of a batch begins, as the coupling has it, and the data it goes to."""
+    def check(self, count: int, shape: tuple[int, ...]) -> None:
+        """Refuse data whose samples the source has not the shape of, or not one for each."""
+        if self.source is None:
+            return
+        if self.source.shape[1:] != torch.Size(shape) or not len(self.source):
+            raise ValueError(
+                f"source must hold samples of the data's shape, {tuple(shape)}, got {tuple(self.source.shape)}"
+            )
+        if self.is_paired and len(self.source) != count:
+            raise ValueError(
+                f"source must have a row for each of the {count:,} samples of the data for is_paired=True, got "
+                f"{len(self.source):,}; leave out is_paired to pair them at random"
+            )
+
+    def ends(self, data: Tensor, index: int | Tensor, y: Any = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Where the path to each sample of a batch begins, by its row or as the coupling has it, and the data."""
+        if self.is_paired:
+            return self.partners(data, rows), data
         begin = [self.begin(data[:count], noise.of(NOISE_STREAM)) for noise, count in self.pieces(index, len(data))]
         return self.coupling(torch.cat(begin), data, y), data
 
@@ -205,11 +254,29 @@ class MatchingLoss(Loss):
         """Where paths to a batch of data begin: at noise, or at random samples of the source."""
         if self.source is None:
             return noise.like(data, draw)
-        if self.source.shape[1:] != data.shape[1:] or not len(self.source):
-            raise ValueError(
-                f"source must hold samples of the data's shape, {tuple(data.shape[1:])}, got {tuple(self.source.shape)}"
-            )
+        self.check(len(self.source), data.shape[1:])
         return self.source[noise.rows(len(data), len(self.source), draw, data.device)].to(data.dtype)
+
+    def partners(self, data: Tensor, rows: Tensor | None) -> Tensor:
+        """The rows of the source that belong to these rows of the data set.
+
+        Raises:
+            ValueError: If a part of the data is given, and not told which rows it is.
+        """
+        assert self.source is not None
+        self.check(len(self.source), data.shape[1:])
+        if rows is None and len(data) != len(self.source):
+            raise ValueError(
+                f"rows must say which of the {len(self.source):,} rows of the data these {len(data):,} samples are, as "
+                "each begins at the row of the source of the same number: loss(data[rows], rows=rows), or let train do "
+                "it"
+            )
+        rows = torch.arange(len(data)) if rows is None else rows
+        if rows.shape != (len(data),) or rows.is_floating_point() or rows.dtype == torch.bool:
+            raise ValueError(
+                f"rows must be whole numbers of shape ({len(data)},), got {rows.dtype} of shape {tuple(rows.shape)}"
+            )
+        return self.source[rows.to(self.source.device)].to(data.device, data.dtype)
 
     def errors(self, point: PathPoint, y: Any = None) -> Tensor:
         """The weighted squared error of each sample, of shape `(batch,)`."""

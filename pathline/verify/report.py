@@ -76,6 +76,7 @@ class Subject:
         held_out_y: The same of the held-out ones.
         is_of_classes: Whether those are class indices, so that the exact field of each class is known.
         start: Where samples of a bridge begin, and its points.
+        held_out_start: Where the path to each held-out sample begins, for a bridge between pairs.
     """
 
     field: Field
@@ -85,6 +86,7 @@ class Subject:
     held_out_y: Any = None
     is_of_classes: bool = False
     start: Tensor | None = None
+    held_out_start: Tensor | None = None
 
     @property
     def truth(self) -> EmpiricalField | None:
@@ -114,7 +116,10 @@ class Subject:
         noise = Noise(seed, stream=POINT_STREAM)
         rows = noise.permutation(len(self.held_out))[:count]
         data = self.held_out[rows]
-        begin = noise.like(data) if self.start is None else self.start[noise.rows(len(data), len(self.start))]
+        if self.held_out_start is not None:
+            begin = self.held_out_start[rows]
+        else:
+            begin = noise.like(data) if self.start is None else self.start[noise.rows(len(data), len(self.start))]
         x = self.field.path.point(begin, data, t, noise.after(1).like).x
         return x, self.given_held_out(rows)
 
@@ -143,14 +148,20 @@ def subject_of(run: Run) -> tuple[Subject, list[str], int]:
     x, fresh = (run.normalisation.into(part.x[:]) for part in (training, held_out))
     y, fresh_y = (run.conditions_of(part) for part in (training, held_out))
     is_of_classes = run.kinds == ("class",)
-    subject = Subject(model, x, fresh, y, fresh_y, is_of_classes, run.source())
+    subject = Subject(model, x, fresh, y, fresh_y, is_of_classes, run.source(), run.held_out_source())
     if run.kinds and not is_of_classes:
         notes.append(f"the exact field under {' and '.join(run.kinds)} is not known: hardly two samples have the same")
     if run.config.is_bridge:
         notes.append("the exact field of a bridge between two data sets is not known here, and no floor of its loss")
     if y is not None and fresh_y is not None and is_of_classes:
         known = torch.isin(fresh_y, y)
-        subject = replace(subject, held_out=fresh[known], held_out_y=fresh_y[known])
+        begin = subject.held_out_start
+        subject = replace(
+            subject,
+            held_out=fresh[known],
+            held_out_y=fresh_y[known],
+            held_out_start=None if begin is None else begin[known],
+        )
     return subject, notes, found.step
 
 
