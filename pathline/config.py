@@ -46,6 +46,10 @@ BESIDE_THE_MODEL = (  # what may be another when a run goes on
     *("device", "workers", "compile", "shard", "accumulate", "keep", "checkpoint_every", "checkpoint_seconds"),
     *("log_every", "evaluate_every", "preview_every", "tensorboard"),
 )
+OF_A_LEG = (  # how weights are found, whatever they are: what may be another from a step on, as a leg of its own
+    *("steps", "batch_size", "learning_rate", "lr_schedule", "warmup", "weight_decay", "clip", "ema", "skips"),
+    *("precision", "guidance"),
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,23 @@ PARTS = (
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A stretch of training under settings that are not those before it.
+
+    Attributes:
+        step: The step after which it begins.
+        changed: The settings that are others from there on: each with its value before, and the one after.
+    """
+
+    step: int
+    changed: Mapping[str, tuple[Any, Any]]
+
+    def __str__(self) -> str:
+        each = (f"{name} {before} to {after}" for name, (before, after) in self.changed.items())
+        return f"from step {self.step:,}: {', '.join(each)}"
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder that exists.
 
@@ -67,6 +84,7 @@ class Run:
         numbers: The names of the numbers that it is conditioned on, if any.
         normalisation_of_numbers: Between the units of the numbers and the model's.
         hashes: The sha256 of what is kept beside the settings, by the name of its file.
+        legs: Where training went on under other settings, in order; `config` has those of the last.
     """
 
     folder: Path
@@ -79,6 +97,7 @@ class Run:
     numbers: tuple[str, ...] = ()
     normalisation_of_numbers: Normalisation | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
+    legs: tuple[Leg, ...] = ()
 
     @classmethod
     def create(
@@ -126,7 +145,7 @@ class Run:
             samples.units_of_numbers,
             {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
         )
-        about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config")}
+        about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config", "legs")}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with run.locked():
@@ -164,10 +183,11 @@ class Run:
                 for names in (about["classes"], about.get("columns", []), about.get("numbers", []))
             )
             digest, hashes = str(about.get("digest", "")), dict(about.get("hashes", {}))
+            legs = tuple(_leg(each) for each in values.pop("legs", []))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
         config = config_from(values, path)
-        return cls(folder, config, shape, classes, units, columns, digest, numbers, of_numbers, hashes)
+        return cls(folder, config, shape, classes, units, columns, digest, numbers, of_numbers, hashes, legs)
 
     @property
     def samples_folder(self) -> Path:
@@ -206,6 +226,30 @@ class Run:
         if path.exists():
             kept = [line for line in self.metrics() if line.get("step", 0) <= step]
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def going_on(self, step: int, config: Config, is_kept: bool = True) -> Run:
+        """The run as it goes on after a step; where settings are others from there on, config.json is to say so.
+
+        A later leg, of which no checkpoint is left, begins there too.
+        """
+        names = [each.name for each in fields(Config)]
+        old, new = self.config.to_dict(), config.to_dict()
+        changed = {name: (old[name], new[name]) for name in names if old[name] != new[name]}
+        legs = tuple(Leg(min(leg.step, step), leg.changed) for leg in self.legs)
+        legs += (Leg(step, changed),) if changed else ()
+        if is_kept and legs != self.legs:
+            path = self.folder / "config.json"
+            values = json.loads(path.read_text(encoding="utf-8")) | new
+            write_whole(path, json.dumps(values | {"legs": [asdict(leg) for leg in legs]}, indent=2) + "\n")
+        return replace(self, config=config, legs=legs)
+
+    def seen(self, step: int) -> int:
+        """The samples that training has taken up to a step: a leg may have had batches of another size."""
+        sizes = [(leg.step, *leg.changed["batch_size"]) for leg in self.legs if "batch_size" in leg.changed]
+        total, begun, size = 0, 0, sizes[0][1] if sizes else self.config.batch_size
+        for begin, _, after in sizes:
+            total, begun, size = total + (begin - begun) * size, begin, after
+        return total + (step - begun) * size
 
     def checkpoint(self, step: int | None = None) -> Checkpoint:
         """The checkpoint of a step, or the last that is whole: a warning names those that are not.
@@ -396,6 +440,10 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def _leg(about: Any) -> Leg:
+    return Leg(int(about["step"]), {str(name): (before, after) for name, (before, after) in about["changed"].items()})
 
 
 def _refuse_to_replace(folder: Path, has_consent: bool) -> None:

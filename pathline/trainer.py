@@ -133,6 +133,7 @@ class Trainer:
             ema=self.ema,
             clip=config.clip,
             start=start,
+            seen=self.run.seen(start),
             accumulate=config.accumulate,
             workers=config.workers,
             augmentation=build(Augmentation, config.augmentation),

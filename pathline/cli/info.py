@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
         table.add_row("conditioned on", ", ".join(ranges))
     if "text" in run.kinds:
         table.add_row("captions", _read_by(run))
+    for leg in run.legs:
+        table.add_row("leg", str(leg))
     field = run.new_field()
     table.add_row("weights", f"{sum(p.numel() for p in field.parameters()):,}")
     is_whole, newest = True, None

@@ -7,21 +7,21 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from pathline.cli import board
+from pathline.cli import board, legs
 from pathline.cli.board import Board
 from pathline.cli.card import write_card
 from pathline.cli.interruption import Interruption
 from pathline.cli.pictures import draw_all, draw_preview, sample_preview
 from pathline.cli.progress import progress, waiting
 from pathline.cli.several import parsed_once, said_once
-from pathline.config import BESIDE_THE_MODEL, Config, load_config, presets
+from pathline.config import Config, load_config, presets
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.modes import evaluating
@@ -43,7 +43,8 @@ class Arguments:
     overwrite: bool = False
     """Replace the run in that folder."""
     resume: Path | None = None
-    """Go on with the run in this folder, as it was configured."""
+    """Go on with the run in this folder. Other --steps, --learning-rate, --ema and the like begin a new leg, which is
+    recorded; what the model is cannot change."""
 
 
 def main(argv: list[str]) -> int:
@@ -56,18 +57,21 @@ def main(argv: list[str]) -> int:
             )
         base = load_config(preset) if preset else Config()
         arguments = _parsed(argv, preset, base)
-        run = None if arguments.resume is None else _resumed(argv, arguments.resume, preset)
-        config = arguments.config if run is None else run.config
+        run, wanted = (None, None) if arguments.resume is None else _resumed(argv, arguments.resume, preset)
+        config = wanted or arguments.config
         if config.tensorboard:
             board.check()
         group = stack.enter_context(joined(config.shard, config.device))
         console = Console(quiet=not group.is_first)
-        if run is None:
+        if run is None or wanted is None:
             run, split = _new(arguments, preset or "", base, group, stack)
             return _train(run, split, console, group, is_new=True)
         if group.is_first:
             stack.enter_context(run.locked())
-        return _go_on(run, console, group)
+            known = Run.open(run.folder)
+            if (known.config, known.legs) != (run.config, run.legs):
+                raise ValueError(f"{run.folder} was changed by another process just now; look at it, and try again")
+        return _go_on(run, wanted, console, group)
 
 
 def _parsed(argv: list[str], preset: str | None, base: Config) -> Arguments:
@@ -124,33 +128,38 @@ def _name_of(data: str) -> str:
     return (path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem) if is_own else ""
 
 
-def _resumed(argv: list[str], folder: Path, preset: str | None) -> Run:
-    """The run to go on with, on this machine's terms: its own settings, but for flags of the machine."""
+def _resumed(argv: list[str], folder: Path, preset: str | None) -> tuple[Run, Config]:
+    """The run to go on with, and the settings that are wanted from here on: its own, but for the flags that are given.
+
+    Raises:
+        ValueError: If a flag is of what cannot change.
+    """
     run = Run.open(folder)
     arguments = _parsed(argv, None, run.config)
-    changed = {
-        field.name
-        for field in fields(Config)
-        if getattr(arguments.config, field.name) != getattr(run.config, field.name)
-    }
-    if preset or not changed <= set(BESIDE_THE_MODEL) or arguments.out is not None or arguments.overwrite:
-        raise ValueError(
-            "--resume goes on with the settings of the run; leave out every flag but those that the model does not "
-            "depend on: " + ", ".join(f"--{name.replace('_', '-')}" for name in BESIDE_THE_MODEL)
-        )
-    is_sharded = arguments.config.shard and (is_one_of_several() or "shard" in changed)
-    return replace(run, config=replace(arguments.config, shard=is_sharded))
+    others = (preset, "--out" if arguments.out else "", "--overwrite" if arguments.overwrite else "")
+    if word := next(filter(None, others), ""):
+        raise ValueError(f"--resume goes on with the run in {folder}, and in its folder; leave out {word}")
+    wanted = arguments.config
+    wanted = wanted if wanted.precision == run.config.precision else wanted.resolved()
+    legs.check(run, wanted)
+    is_told = wanted.shard != run.config.shard
+    return run, replace(wanted, shard=wanted.shard and (is_one_of_several() or is_told))
 
 
-def _go_on(run: Run, console: Console, group: Group) -> int:
-    config, is_finished = run.config, (run.folder / "README.md").exists()
+def _go_on(run: Run, wanted: Config, console: Console, group: Group) -> int:
+    is_finished = (run.folder / "README.md").exists()
     is_new = not is_finished and not checkpoint.steps_of(run.folder)  # it was killed before the first was there
+    step = 0 if is_new else _newest(run, group).step
     if is_new:
         console.print(f"{run.folder} has no checkpoint yet: training begins at step 0")
-    elif is_finished and run.checkpoint().step >= config.steps:
-        console.print(f"{run.folder} is finished: {config.steps} steps. Sample it with: pathline sample {run.folder}")
+    elif is_finished and step >= run.config.steps and not legs.changed(run, wanted):
+        console.print(
+            f"{run.folder} is finished: {run.config.steps} steps. Sample it with: pathline sample {run.folder}; go on "
+            f"with: pathline train --resume {run.folder} --steps {2 * step}"
+        )
         return 0
-    samples = _read(config, group)
+    legs.check_steps(run, step, wanted)
+    samples = _read(wanted, group)
     if (samples.shape, samples.classes, samples.columns, samples.numbers) != (
         run.shape,
         run.classes,
@@ -158,14 +167,19 @@ def _go_on(run: Run, console: Console, group: Group) -> int:
         run.numbers,
     ):
         raise ValueError(
-            f"{config.data} is not what {run.folder} was trained on: its shape, classes, columns or numbers differ; "
+            f"{wanted.data} is not what {run.folder} was trained on: its shape, classes, columns or numbers differ; "
             "restore it, or train a new run"
         )
     if run.digest not in ("", samples.digest):
         raise ValueError(
-            f"{config.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
+            f"{wanted.data} has changed since {run.folder} was trained on it; restore it, or train a new run"
         )
-    return _train(run, samples.split(config.held_out, config.seed), console, group, is_new)
+    known = len(run.legs)
+    run = legs.begun(run, step, wanted, group.is_first)
+    group.wait()
+    if len(run.legs) > known:
+        console.print(legs.told(run, step), markup=False, highlight=False, soft_wrap=True)
+    return _train(run, samples.split(wanted.held_out, wanted.seed), console, group, is_new)
 
 
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Group, is_new: bool) -> int:

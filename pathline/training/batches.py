@@ -1,6 +1,6 @@
 """What training looks at, step by step: a function of the step alone, so it can be made ahead, anywhere, or again.
 
-    step k  ->  positions k B ... (k + 1) B of the stream  ->  samples, their noise, times and conditions
+    step k  ->  positions o + k B ... o + (k + 1) B of the stream  ->  samples, their noise, times and conditions
 
 A batch is cut twice: each process has a stretch of it, and takes that in pieces if gradients are to be gathered.
 """
@@ -72,6 +72,7 @@ class Batches:
         augmentation: What is done to the data.
         group: The processes.
         is_channels_last: Whether images lie in memory pixel by pixel.
+        origin: Where in the stream step 0 would be: not at 0 if earlier batches had another size.
     """
 
     loss: Loss
@@ -82,12 +83,13 @@ class Batches:
     augmentation: Augmentation
     group: Group
     is_channels_last: bool
+    origin: int = 0
 
     @torch.no_grad()
     def make(self, step: int, rows: Tensor) -> list[Piece]:
         """The pieces of a step, of the samples that it sees: those of the whole batch if all are paired together."""
         mine, paired = self.group.part(self.batch_size), self._paired()
-        first = step * self.batch_size + paired.start
+        first = self.origin + step * self.batch_size + paired.start
         device = next(self.loss.parameters()).device
         data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
         y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
@@ -108,7 +110,7 @@ class Batches:
     def rows(self, order: Order, step: int) -> Tensor:
         """The samples that `make` needs for a step."""
         paired = self._paired()
-        return order.rows(step * self.batch_size + paired.start, len(paired))
+        return order.rows(self.origin + step * self.batch_size + paired.start, len(paired))
 
     def _paired(self) -> range:
         """The samples of a batch that noise is paired with together."""

@@ -60,6 +60,7 @@ def train(
     ema: EMA | None = None,
     clip: float = 1.0,
     start: int = 0,
+    seen: int | None = None,
     accumulate: int = 1,
     workers: int = 0,
     augmentation: Augmentation | None = None,
@@ -80,6 +81,8 @@ def train(
         ema: An average of the weights to keep up.
         clip: The largest norm of a gradient.
         start: The steps already taken, when going on.
+        seen: The samples already taken; `start * batch_size` unless given, which is wrong where batches had another
+            size.
         accumulate: The pieces that a process takes its samples of a step in, to save memory: the step is the same.
         workers: Threads that make batches ahead: noise, optimal transport, samples from a mapped file.
         augmentation: What is done to the data first.
@@ -114,7 +117,8 @@ def train(
     is_channels_last = any(
         p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in loss.parameters()
     )
-    batches = Batches(loss, data, y, batch_size, accumulate, augmentation or NONE, group, is_channels_last)
+    origin = 0 if seen is None else seen - start * batch_size
+    batches = Batches(loss, data, y, batch_size, accumulate, augmentation or NONE, group, is_channels_last, origin)
     return _steps(batches, range(start, steps), workers, precision, optimizer, lr_schedule, ema, clip)
 
 

@@ -332,7 +332,7 @@ def test_a_process_that_alone_is_asked_to_stop_stops_all(tmp_path):
         ("moons --out {moons}", ("exists already", "--overwrite")),
         ("moons --batch-size 1", ("batch_size must give each of 2 processes a sample", "got 1")),
         ("--resume {moons}/nothing", ("is no run folder",)),
-        ("--resume {moons} --steps 9", ("leave out every flag but those that the model",)),
+        ("--resume {moons} --width 9", ("cannot change --width",)),
         ("vectors --data nothing.csv", ("there is no file nothing.csv",)),
     ],
 )
