@@ -44,10 +44,15 @@ def wide(t: Tensor) -> Tensor:
 
 
 def is_eager(*tensors: Tensor) -> bool:
-    """Whether values can be looked at: not while a function transform or a compiler traces them."""
+    """Whether values can be looked at: not on the meta device, nor while a function transform or a compiler traces."""
     return not torch.compiler.is_compiling() and not any(
-        torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors
+        tensor.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors
     )
+
+
+def is_transformed() -> bool:
+    """Whether a function transform of `torch.func` is at work: autograd's own tape is not to be used then."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def sum_per_sample(x: Tensor) -> Tensor:

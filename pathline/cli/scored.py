@@ -23,7 +23,7 @@ from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.likelihood.bits import bits_of, dequantised, in_units
-from pathline.likelihood.divergence import Divergence, Exact
+from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.log_prob import estimate_log_prob
 from pathline.metrics.ranking import Interval
 from pathline.noise import Noise
@@ -291,7 +291,7 @@ class Later(Divergence):
         """The probes."""
         return self.divergence.vectors(x, noise.at(self.first))
 
-    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+    def of(self, value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """The same."""
         return self.divergence.of(value, x, vectors, is_kept)
 

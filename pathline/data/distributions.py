@@ -162,16 +162,16 @@ class GaussianMixture(Distribution):
 
     def to_axes(self, x: Tensor) -> Tensor:
         """Vectors of shape `(batch, components, dimension)` in each component's own axes."""
-        return x if self.axes is None else torch.einsum("bkd,kde->bke", x, self.axes.to(x.dtype))
+        return x if self.axes is None else torch.einsum("bkd,kde->bke", x, self.axes.to(x))
 
     def from_axes(self, x: Tensor) -> Tensor:
         """The reverse of `to_axes`."""
-        return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes.to(x.dtype))
+        return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes.to(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x` in nats, of shape `(batch,)`."""
-        z = self.to_axes(self.check(x)[:, None] - self.means.to(x.dtype))
-        return torch.logsumexp(self.weights.to(x.dtype).log() + log_normal(z, self.variances.to(x.dtype)), -1)
+        z = self.to_axes(self.check(x)[:, None] - self.means.to(x))
+        return torch.logsumexp(self.weights.to(x).log() + log_normal(z, self.variances.to(x)), -1)
 
     def draw(self, count: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Points, and the component of each."""

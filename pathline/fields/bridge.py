@@ -92,7 +92,7 @@ class MixtureBridgeField(Field):
         """Means (pairs, d) and covariances (pairs, d, d) of the ends of every pair of components."""
         j, k = len(self.source.weights), len(self.target.weights)
         first, second = (torch.arange(j).repeat_interleave(k), torch.arange(k).repeat(j))
-        a, b = ((m.means.to(x.dtype), _covariances(m).to(x.dtype)) for m in (self.source, self.target))
+        a, b = ((m.means.to(x), _covariances(m).to(x)) for m in (self.source, self.target))
         return (a[0][first], a[1][first]), (b[0][second], b[1][second])
 
     def _joint(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class MixtureBridgeField(Field):
         half = torch.linalg.solve_triangular(root, z, upper=False)
         pull = torch.linalg.solve_triangular(root.mT, half, upper=True)[..., 0]
         log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        weight = (self.source.weights[:, None] * self.target.weights).flatten().to(x.dtype).log()
+        weight = (self.source.weights[:, None] * self.target.weights).flatten().to(x).log()
         return weight - (half[..., 0] ** 2).sum(-1) / 2 - log_det / 2 - flat.shape[1] * math.log(2 * math.pi) / 2, pull
 
 

@@ -103,12 +103,13 @@ class EmpiricalField(Field):
     def _measure(self) -> None:
         """The mean, the squared distances from it and the largest norm, from the data as it is now."""
         mean = torch.stack([block.double().sum(0) for _, block in self._blocks()]).sum(0) / len(self.rows)
-        if not mean.isfinite().all():
+        if is_eager(mean) and not mean.isfinite().all():
             raise ValueError("data must be finite, and its mean is not")
         self.mean = mean
         self.squares = torch.cat([((block - mean) ** 2).sum(1) for _, block in self._blocks(torch.float64)])
         norms = [block.norm(dim=1).amax() for _, block in self._blocks(torch.float32)]
-        self.largest = float(torch.stack(norms).amax())
+        largest = torch.stack(norms).amax()
+        self.largest = float(largest) if is_eager(largest) else math.nan
         self._classes: dict[int, EmpiricalField] = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EmpiricalField:
@@ -209,7 +210,7 @@ class EmpiricalField(Field):
 
     def _posterior(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The mean m, of the shape of x, and the log of the sum of exp(-|x - alpha x_i|^2 / 2S), of shape (batch,)."""
-        alpha, s = (scale.expand(len(x), *(1,) * (x.ndim - 1)).reshape(-1, 1) for scale in self._scales(x, t))
+        alpha, s = (scale.expand(x.shape[0], *(1,) * (x.ndim - 1)).reshape(-1, 1) for scale in self._scales(x, t))
         flat = wide(x).flatten(1)
         if not is_eager(x, t) or (torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)):
             mean, total = self._at_once(flat, alpha, s)

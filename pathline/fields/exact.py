@@ -76,8 +76,8 @@ class MixtureField(Field):
         sum_k r_k (|mean_k(x) - data(x)|^2 + tr V_k),   V_k = C_k - alpha^2 C_k S_k^-1 C_k
         """
         joint, z, s, alpha = self._joint(x, on_path(time_of(x, t)))
-        r, variances = joint.softmax(-1), self.mixture.variances.to(x.dtype)
-        means = self.mixture.means.to(x.dtype) + self.mixture.from_axes(alpha * variances * z / s)
+        r, variances = joint.softmax(-1), self.mixture.variances.to(x)
+        means = self.mixture.means.to(x) + self.mixture.from_axes(alpha * variances * z / s)
         mean = (r[..., None] * means).sum(1, keepdim=True)
         left = (variances - (alpha * variances) ** 2 / s).sum(-1)
         return (r * (((means - mean) ** 2).sum(-1) + left)).sum(1)
@@ -91,10 +91,10 @@ class MixtureField(Field):
                 f"x must flatten to vectors of {mixture.dimension}, the mixture's dimension, got shape {tuple(x.shape)}"
             )
         alpha, beta = (scale.reshape(-1, 1, 1) for scale in (self.path.schedule.alpha(t), self.path.schedule.beta(t)))
-        means, variances = mixture.means.to(x.dtype), mixture.variances.to(x.dtype)
+        means, variances = mixture.means.to(x), mixture.variances.to(x)
         s = alpha**2 * variances + beta**2
         z = mixture.to_axes(flat[:, None] - alpha * means)
-        return mixture.weights.to(x.dtype).log() + log_normal(z, s), z, s, alpha
+        return mixture.weights.to(x).log() + log_normal(z, s), z, s, alpha
 
     def _score_and_data(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         joint, z, s, alpha = self._joint(x, t)
@@ -102,8 +102,8 @@ class MixtureField(Field):
         mixture = self.mixture
         pull = z / s
         score = -(r * mixture.from_axes(pull)).sum(1)
-        spread = mixture.from_axes(alpha * mixture.variances.to(x.dtype) * pull)
-        data = (r * (mixture.means.to(x.dtype) + spread)).sum(1)
+        spread = mixture.from_axes(alpha * mixture.variances.to(x) * pull)
+        data = (r * (mixture.means.to(x) + spread)).sum(1)
         return score.reshape(x.shape), data.reshape(x.shape)
 
 

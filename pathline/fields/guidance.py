@@ -56,7 +56,7 @@ class ClassifierFree(Field):
             field, conditions = self._pair
             y = tree_map(lambda *leaves: torch.cat(leaves), *(c.conditions(x) for c in conditions))
             both = field.under(torch.cat((x, x)), t if t.ndim == 0 else torch.cat((t, t)), y)
-            given, free = zip(*(part.chunk(2) for part in tuple_of(both)), strict=True)
+            given, free = zip(*((part[: x.shape[0]], part[x.shape[0] :]) for part in tuple_of(both)), strict=True)
         else:
             given, free = (tuple_of(self._read(field, x, t)) for field in (self.conditional, self.unconditional))
         w = meet(self.w.to(x.device, x.dtype), x)

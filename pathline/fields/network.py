@@ -87,7 +87,7 @@ class NetworkField(Field):
         return None if null is None else tree_map(lambda leaf: torch.as_tensor(leaf)[None], null)
 
     def _asked(self, x: Tensor, t: Tensor, *y: Any) -> Any:
-        t = t.expand(len(x)) if t.ndim == 0 else t
+        t = t.expand(x.shape[0]) if t.ndim == 0 else t
         half = self._half(x)
         if half is None:
             value = self.network(x, t, *y)
@@ -163,15 +163,15 @@ def _in(dtype: torch.dtype, leaf: Any) -> Any:
 
 
 def _is_batch(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) > 1
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] > 1
 
 
 def _spread(leaf: Any, x: Tensor) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
     leaf = leaf.to(x.device)
-    if leaf.ndim == 0 or len(leaf) == 1:
-        return leaf.expand(len(x), *leaf.shape[1:])
-    if len(leaf) != len(x):
+    if leaf.ndim == 0 or leaf.shape[0] == 1:
+        return leaf.expand(x.shape[0], *leaf.shape[1:])
+    if leaf.shape[0] != x.shape[0]:
         raise ValueError(f"y must be one condition or one per sample, {len(x)}, got {len(leaf)}")
     return leaf

@@ -15,6 +15,7 @@ https://arxiv.org/abs/1810.01367 (fixed probes); Meyer et al. 2021, https://arxi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,13 @@ from pathline.sampling.sample import is_out_of_memory
 from pathline.tensors import sum_per_sample
 
 AT_ONCE = 1 << 18  # numbers of the vectors that go backward together: what they leave behind stays in a cache
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """J^T v as `torch.func` has it, which unlike autograd's tape can itself be transformed."""
+
+    back: Callable[[Tensor], Tensor]
 
 
 class Divergence(ABC):
@@ -41,10 +49,11 @@ class Divergence(ABC):
         """What is drawn once for a whole solve, of shape `(vectors, *x.shape)`: those of sample i depend on it only."""
 
     @abstractmethod
-    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+    def of(self, value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """The divergence of a function whose `value` at `x` was just computed, of shape `(estimates, batch)`.
 
         No value may depend on the point of another sample. `is_kept` is whether gradients of the divergence are wanted.
+        Where a transform of `torch.func` is at work, `value` is the function's `Pullback`.
         """
 
 
@@ -70,7 +79,7 @@ class Exact(Divergence):
         """None."""
         return x.new_empty(0, *x.shape)
 
-    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+    def of(self, value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """The sum of the Jacobian's diagonal."""
         size = max(x[0].numel(), 1)
         at_once = self.at_once or min(max(AT_ONCE // x.numel(), 1), size)
@@ -111,7 +120,7 @@ class Hutchinson(Divergence):
         """The probes v."""
         return drawn(x, self.probes, noise, self.is_normal)
 
-    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+    def of(self, value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """One product for each probe."""
         return _products(value, x, vectors, is_kept)
 
@@ -149,7 +158,7 @@ class HutchPlusPlus(Divergence):
             raise ValueError(f"sketch must be at most the {x[0].numel()} numbers of a point, got {self.sketch}")
         return torch.cat((drawn(x, self.sketch, noise, is_normal=True), drawn(x, self.probes, noise.after(1))))
 
-    def of(self, value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+    def of(self, value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
         """The trace within the span of Q, which is held fast: its gradient is that of an unbiased estimate as well."""
         sketch, rest = (part.flatten(2) for part in torch.split(vectors, [self.sketch, self.probes]))
         images = pulled(value, x, sketch.reshape(-1, *x.shape), False).flatten(2)
@@ -165,8 +174,11 @@ def drawn(x: Tensor, number: int, noise: Noise, is_normal: bool = False) -> Tens
     return (noise.normal if is_normal else noise.signs)(shape, dtype=x.dtype, device=x.device).transpose(0, 1)
 
 
-def pulled(value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+def pulled(value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
     """J^T v for each of several vectors v, all of shape `(vectors, *x.shape)`."""
+    if isinstance(value, Pullback):
+        found: Tensor = torch.func.vmap(value.back)(vectors)
+        return found if is_kept else found.detach()
     if not value.requires_grad:  # it does not depend on x
         return torch.zeros_like(vectors)
 
@@ -185,7 +197,7 @@ def pulled(value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
     return torch.stack([back(v, is_batch=False) for v in vectors])
 
 
-def _products(value: Tensor, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
+def _products(value: Tensor | Pullback, x: Tensor, vectors: Tensor, is_kept: bool) -> Tensor:
     """The product v . J^T v of each of several vectors, as many at once as fit a cache: of shape `(vectors, batch)`."""
     at_once = max(AT_ONCE // max(x.numel(), 1), 1)
     found = [

@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pathline.fields.field import Field
 from pathline.fields.modes import evaluating, math_attention
-from pathline.likelihood.divergence import Divergence, Exact
+from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.gradients import Backpropagation, Gradient
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
@@ -39,7 +40,7 @@ from pathline.sampling.sampler import path_grid
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import GAUSS, RungeKutta
 from pathline.solvers.solver import between, step_ends
-from pathline.tensors import Time, exact, meet, sum_per_sample
+from pathline.tensors import Time, exact, is_transformed, meet, sum_per_sample
 
 PROBE_STREAM = 15
 NEAR = 1e-3  # the ratio r, just inside an end that is singular
@@ -214,6 +215,10 @@ class _Reader:
 
     def read(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """The function at `x`, and its divergence of shape `(estimates, batch)`."""
+        if is_transformed():
+            linear: Any = torch.func.vjp(function, x)
+            value, back = linear
+            return value, self.divergence.of(Pullback(lambda v: back(v)[0]), x, self.vectors, True)
         with torch.enable_grad():
             x = x if self.is_kept and x.requires_grad else x.detach().requires_grad_()
             value = function(x)

@@ -51,7 +51,7 @@ class ClassEmbedding(nn.Module):
             return self.table.weight[self.classes].expand(batch, -1)
         if y.is_floating_point():
             raise ValueError(f"y must hold class indices, whole numbers, got {y.dtype}")
-        if is_eager(y) and y.device.type == "cpu" and len(y):
+        if is_eager(y) and y.device.type == "cpu" and y.numel():
             low, high = int(y.min()), int(y.max())
             if low < 0 or high > self.classes:
                 raise ValueError(
@@ -134,11 +134,11 @@ class Conditioning(nn.Module):
         given, words = self._by_kind(y), None
         embedding = self.time(t)
         if self.label is not None:
-            embedding = embedding + self.label(given["class"], len(t))
+            embedding = embedding + self.label(given["class"], t.shape[0])
         if self.numbers is not None:
-            embedding = embedding + self.numbers(given["numbers"], len(t))
+            embedding = embedding + self.numbers(given["numbers"], t.shape[0])
         if self.text is not None:
-            summary, words = self.text(given["text"], len(t))
+            summary, words = self.text(given["text"], t.shape[0])
             embedding = embedding + summary
         return nn.functional.silu(embedding), words
 

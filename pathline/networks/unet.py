@@ -126,10 +126,10 @@ class _Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).mT
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.mix(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.out(seen).mT.reshape(x.shape)  # type: ignore[no-any-return]
+        return x + self.out(seen).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
 
 
 class _Reading(nn.Module):
@@ -142,8 +142,8 @@ class _Reading(nn.Module):
         self.attention = Attention(width, context)
 
     def forward(self, x: Tensor, words: Words) -> Tensor:
-        tokens = self.norm(x).flatten(2).mT + self.place(_places(x))
-        return x + self.attention(tokens, words).mT.reshape(x.shape)  # type: ignore[no-any-return]
+        tokens = self.norm(x).flatten(2).transpose(1, 2) + self.place(_places(x))
+        return x + self.attention(tokens, words).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
 
 
 def _places(x: Tensor) -> Tensor:

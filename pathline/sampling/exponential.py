@@ -34,7 +34,7 @@ from pathline.sampling.renewal import Renewal, gaussian_only, renewed
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.solver import Draw, Running, Solver, Source, advance
-from pathline.tensors import meet
+from pathline.tensors import is_eager, meet
 
 WIDEST = 100.0  # the largest spread that is believed: beyond it float32 loses the centre, and little is renewed anyway
 
@@ -123,7 +123,7 @@ class Exponential(Solver):
         spread = _spread(now.data - last.data, now.pull - last.pull)
         half, alpha_squared, beta_squared = self._rows[start]
         decay = (half / (alpha_squared * spread[:, None] + beta_squared)).sum(1)
-        if a.alpha > a.beta:
+        if a.alpha > a.beta and is_eager(decay):
             known = decay.detach().masked_fill(spread <= 0, math.nan)  # data that went against its pull tells of none
             self.decays.append((start, stop, known.nanmedian()))
         spread, decay = meet(spread, x).to(x.dtype), meet(decay, x).to(x.dtype)

@@ -144,6 +144,8 @@ class AdaptiveSolver(ABC):
         checked_process(process)
         if numbers("x", x).ndim == 0:
             raise ValueError("x must be a batch of points, as each has steps of its own, got shape (); pass x[None]")
+        if x.is_meta:
+            raise ValueError("x must hold numbers for steps that are chosen by their error, got a tensor on meta")
         times = grid(times)
         if times.requires_grad:
             raise ValueError("times must not require a gradient: steps are chosen as plain numbers; walk with RK4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -194,3 +195,124 @@ def test_adaptive_solvers_take_single_numbers(solver) -> None:
 def test_walk_says_what_it_cannot_solve(call, message) -> None:  # before: AttributeError and TypeError
     with pytest.raises(ValueError, match=message):
         call()
+
+
+LINEAR = pl.GaussianPath(pl.LinearSchedule())
+
+
+def grown(network: nn.Module) -> nn.Module:
+    """A network that says something: a new one says 0."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return network.eval()
+
+
+class Read(nn.Module):
+    """One kind of a field, as a module."""
+
+    def __init__(self, field: pl.Field, kind: pl.Prediction) -> None:
+        super().__init__()
+        self.field, self.kind = field, kind
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.field.read(x, t, self.kind)
+
+
+def of_mlp(**sizes: int) -> pl.NetworkField:
+    return pl.NetworkField(grown(pl.MLP(2, 8, 1, **sizes)), LINEAR)
+
+
+def of_unet(**sizes: int) -> pl.NetworkField:
+    return pl.NetworkField(grown(pl.UNet(1, 8, 2, **sizes)), LINEAR)
+
+
+def guided(field: pl.NetworkField) -> pl.Field:
+    return pl.ClassifierFree(field.given(1), field.given(None), 2.0)
+
+
+MIXTURE = pl.MixtureField(pl.GaussianMixture(torch.tensor([[1.0, 0.0], [-1.0, 2.0]]), torch.tensor([0.3, 0.5])), LINEAR)
+slow = pytest.mark.slow
+
+
+# before: "batch ... your code specialized it to be a constant (4)" by len, and for guidance by chunk; mT in the graph
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [
+        pytest.param(lambda: of_mlp(classes=3), (2,), id="MLP with classes", marks=slow),
+        pytest.param(lambda: of_mlp(numbers=2), (2,), id="MLP with numbers", marks=slow),
+        pytest.param(lambda: of_unet(), (1, 4, 4), id="U-Net", marks=slow),
+        pytest.param(lambda: of_unet(classes=3).given(1), (1, 4, 4), id="U-Net, given a class", marks=slow),
+        pytest.param(lambda: guided(of_mlp(classes=3)), (2,), id="guided MLP"),
+        pytest.param(lambda: MIXTURE, (2,), id="mixture", marks=slow),
+        pytest.param(lambda: pl.EmpiricalField(torch.eye(2), LINEAR, 0.1), (2,), id="data set", marks=slow),
+    ],
+)
+def test_an_exported_field_takes_any_batch(made: Callable[[], pl.Field], shape: tuple[int, ...]) -> None:
+    module = Read(made(), pl.DATA).eval()
+    batch = torch.export.Dim("batch", min=2)
+    example = (torch.randn(4, *shape), torch.rand(4))
+    program = torch.export.export(module, example, dynamic_shapes=({0: batch}, {0: batch}))
+    assert not [node for node in program.graph.nodes if "mT" in str(node.target)]  # ONNX knows no aten::mT
+    for count in (2, 7):
+        x, t = torch.randn(count, *shape), torch.rand(count)
+        torch.testing.assert_close(program.module()(x, t), module(x, t))
+
+
+@pytest.mark.parametrize(
+    "divergence", [pl.Exact(), pl.Hutchinson(2), pl.HutchPlusPlus(1, 1)], ids=lambda d: type(d).__name__
+)
+@pytest.mark.parametrize("field", [of_mlp(), MIXTURE], ids=["network", "mixture"])
+def test_functions_of_log_prob_can_be_transformed(field: pl.Field, divergence: pl.Divergence) -> None:
+    # before: grad returned tensors that cannot be read (aten::is_nonzero), vmap and jvp raised of requires_grad_
+    x, options = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), {"steps": 3, "seed": 0}
+
+    def of(x: Tensor) -> Tensor:
+        return pl.log_prob(field, x, divergence=divergence, **options)
+
+    def of_one(x: Tensor) -> Tensor:
+        return of(x[None])[0]
+
+    points = x.clone().requires_grad_()
+    (truth,) = torch.autograd.grad(of(points).sum(), points)
+    torch.testing.assert_close(torch.func.grad(lambda x: of(x).sum())(x), truth)
+    _, slope = torch.func.jvp(of, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(slope, truth.sum(1))
+    one = x[:1].clone().requires_grad_()  # under vmap each sample is the first of its batch: its probes are those
+    (first,) = torch.autograd.grad(of(one).sum(), one)
+    found = torch.func.vmap(torch.func.grad(of_one))(x)
+    torch.testing.assert_close(found[0], first[0])
+    torch.testing.assert_close(torch.func.vmap(of_one)(x)[0], of(x[:1])[0])
+
+
+SAMPLERS = [
+    pl.ODESampler(), pl.SDESampler(1.0), pl.SDESampler(3.0, pl.StochasticHeun()), pl.DDIM(), pl.DDIM(1.0),
+    pl.default_sampler(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [
+        pytest.param(of_mlp(), (5, 2), id="network"),
+        pytest.param(of_mlp(classes=3).given(1), (5, 2), id="network under a class", marks=slow),
+        pytest.param(pl.NetworkField(pl.MLP(2, 8, 1), LINEAR, pl.SCORE), (5, 2), id="score network", marks=slow),
+        pytest.param(of_unet(), (3, 1, 4, 4), id="U-Net", marks=slow),
+        pytest.param(MIXTURE, (5, 2), id="mixture"),
+        pytest.param(pl.EmpiricalField(torch.eye(2), LINEAR, 0.1), (5, 2), id="data set", marks=slow),
+    ],
+)
+def test_meta_tensors_go_through_fields_and_samplers(field: pl.Field, shape: tuple[int, ...]) -> None:
+    # before: "Tensor.item() cannot be called on meta tensors" in velocity, and in SDE samplers after the last step
+    field = copy.deepcopy(field).to("meta")
+    x = torch.empty(shape, device="meta")
+    found = [field.velocity(x, 0.5), field.score(x, torch.empty(shape[0], device="meta")), field.data(x, 0.5)]
+    found += [pl.sample(field, shape, sampler, steps=4, seed=0) for sampler in SAMPLERS]
+    assert {(value.device.type, value.dtype, tuple(value.shape)) for value in found} == {("meta", torch.float32, shape)}
+    assert pl.log_prob(field, x, steps=1).shape == (shape[0],)
+    with pytest.raises(ValueError, match=r"steps that are chosen by their error.*meta"):
+        pl.sample(field, shape, pl.AdaptiveSampler(), steps=4, seed=0)
+
+
+def test_meta_points_meet_an_exact_field_on_the_host() -> None:  # before: Tensor.item(), then a device mismatch
+    assert MIXTURE.velocity(torch.empty(3, 2, device="meta"), 0.5).is_meta
