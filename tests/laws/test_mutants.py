@@ -80,8 +80,8 @@ MUTANTS = [
     Mutant(
         "a linear flow that grows",
         "processes/processes.py",
-        "return x * torch.as_tensor(-self.theta * time).exp()",
-        "return x * torch.as_tensor(self.theta * time).exp()",
+        "return x * _each((-self.theta * time_of(x, time)).exp(), x)",
+        "return x * _each((self.theta * time_of(x, time)).exp(), x)",
         (5, "linear_flow_is_exponential", None),
     ),
     Mutant(

@@ -62,7 +62,7 @@ def in_a_process(*arguments) -> Result:
     """Run the command line as a user does."""
     environment = os.environ | {"COLUMNS": "200"}
     command = [sys.executable, "-m", "pathline", *map(str, arguments)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     return Result(found.returncode, found.stdout, found.stderr)
 
 

@@ -20,7 +20,7 @@ def run(*arguments, folder: Path) -> str:
     """What Python prints, if it ends well and without a warning."""
     command = [sys.executable, "-W", "error", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=folder)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=folder)
     assert found.returncode == 0, found.stderr
     assert not found.stderr
     return found.stdout

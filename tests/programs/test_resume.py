@@ -41,6 +41,7 @@ def slow(*arguments, is_asked_to_stop, **more):
 trainer.loss_by_time = slow
 sys.exit(main())
 """
+PATIENCE = 900  # seconds in which anything here ends that does not hang, on a busy machine too
 OF_THE_CLOCK = {"seconds", "samples_per_second", "memory_mb"}
 
 
@@ -72,6 +73,14 @@ def started(run, *flags, command=COMMAND):
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+def error_of(process):
+    """The standard error of a process, when it has ended; one that hangs is killed."""
+    try:
+        return process.communicate(timeout=PATIENCE)[1]
+    finally:
+        process.kill()
+
+
 def slow_to_validate(count):
     """The command, with a validation that takes 20 seconds or more, counted from 1."""
     return [sys.executable, "-c", SLOW_TO_VALIDATE.format(count)]
@@ -79,11 +88,15 @@ def slow_to_validate(count):
 
 def await_step(process, run, step):
     """Wait until a step is in the log."""
-    path, end = run / "metrics.jsonl", time.monotonic() + 120
-    while f'{{"step": {step}, ' not in (path.read_text() if path.exists() else ""):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, f"step {step} did not come"
-        time.sleep(0.005)
+    path, end = run / "metrics.jsonl", time.monotonic() + PATIENCE
+    try:
+        while f'{{"step": {step}, ' not in (path.read_text() if path.exists() else ""):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < end, f"step {step} did not come"
+            time.sleep(0.005)
+    except AssertionError:
+        process.kill()  # what is left over would make other tests fail
+        raise
 
 
 def log(run):
@@ -120,11 +133,13 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path, whole, number, code
     await_step(process, run, step)
     process.send_signal(number)
     process.send_signal(number)  # as `timeout` tells a process, then its group
-    _, told = process.communicate(timeout=10)
+    told = error_of(process)
     assert process.returncode == code, told
     stopped = checkpoint.steps_of(run)[-1]
     assert told == f"interrupted at step {stopped}; go on with: pathline train --resume {run}\n"
     assert stopped == step if command != COMMAND else step <= stopped < STEPS
+    if command != COMMAND:  # it did not wait for the end of the validation
+        assert not any(line["step"] == step and "held_out_loss" in line for line in log(run))
     checkpoint.load(run, stopped)
     assert ends_as(run, whole)
 

@@ -59,5 +59,5 @@ def zygote(tmp_path_factory):
     made = Zygote(tmp_path_factory.mktemp("zygote"))
     yield made
     made.process.stdin.close()
-    made.process.wait(timeout=20)
+    made.process.wait(timeout=600)
     made.process.stdout.close()

@@ -239,7 +239,7 @@ def two(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        told = [process.communicate(timeout=120)[1] for process in started]
+        told = [process.communicate(timeout=900)[1] for process in started]
     finally:
         for process in started:
             process.kill()

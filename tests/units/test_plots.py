@@ -496,5 +496,5 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot was imported"
 assert settings() == before, "a setting was changed"
 assert "torch" not in sys.modules, "plots need arrays only"
 """
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert found.returncode == 0, found.stderr
