@@ -171,8 +171,8 @@ MUTANTS = [
     Mutant(
         "noise scaled by h instead of its root",
         "solvers/stochastic.py",
-        "return sigma * (s - t).abs().sqrt() * noise(x) if sigma else None",
-        "return sigma * (s - t).abs() * noise(x) if sigma else None",
+        "return sigma * (s - t).abs().sqrt() * noise(x)",
+        "return sigma * (s - t).abs() * noise(x)",
         (10, "brownian_motion_has_its_increments", None),
     ),
     Mutant(
@@ -284,8 +284,8 @@ MUTANTS = [
     Mutant(
         "the stationary variance without its 2",
         "processes/processes.py",
-        "math.expm1(-2 * self.theta * time) / (2 * self.theta)",
-        "math.expm1(-2 * self.theta * time) / self.theta",
+        "torch.expm1(-2 * self.theta * t) / (2 * self.theta)",
+        "torch.expm1(-2 * self.theta * t) / self.theta",
         (12, "brownian_and_ou_have_their_moments", None),
     ),
     Mutant(
@@ -346,7 +346,7 @@ MUTANTS = [
     ),
     Mutant(
         "dropout left on",
-        "fields/field.py",
+        "fields/modes.py",
         "    module.eval()\n",
         "    pass\n",
         (18, "sampling_leaves_the_model_as_it_was", None),
@@ -606,8 +606,8 @@ MUTANTS = [
     Mutant(
         "a reversal with sigma for sigma squared",
         "processes/noising.py",
-        "self.process.diffusion(x, s) ** 2 * self.score(x, s)",
-        "self.process.diffusion(x, s) * self.score(x, s)",
+        "diffusion_at(self.process, x, s) ** 2 * self.score(x, s)",
+        "diffusion_at(self.process, x, s) * self.score(x, s)",
         (12, "noising_and_its_reversal_are_one_path", "linear"),
     ),
     Mutant(
@@ -655,8 +655,8 @@ MUTANTS = [
     Mutant(
         "processes that draw the same noise",
         "training/batches.py",
-        "first = step * self.batch_size + paired.start",
-        "first = step * self.batch_size",
+        "first = self.origin + step * self.batch_size + paired.start",
+        "first = self.origin + step * self.batch_size",
         (21, "processes_train_as_one", "independent"),
     ),
     Mutant(
@@ -816,8 +816,8 @@ MUTANTS = [
     Mutant(
         "times that lose their gradient",
         "likelihood/log_prob.py",
-        'start, stop = (torch.as_tensor(t).to("cpu", torch.float64) for t in (start, stop))',
-        'start, stop = (torch.as_tensor(t).detach().to("cpu", torch.float64) for t in (start, stop))',
+        'start, stop = (exact(t).to("cpu", torch.float64) for t in (start, stop))',
+        'start, stop = (exact(t).detach().to("cpu", torch.float64) for t in (start, stop))',
         (14, "gradients_of_log_density", None),
     ),
     Mutant(
