@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pathline.data.captions import unseen_pairs
+from pathline.data.files import ARRAYS, FileSource
+from pathline.data.layouts import AUTO, Layout, check_kind
+from pathline.data.layouts import KINDS as KINDS_OF_ARRAY
 from pathline.data.named import source_of
 from pathline.data.normalisation import Normalisation
+from pathline.data.pictures import sides_of
 from pathline.data.source import KINDS, Samples
 from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
@@ -52,6 +56,9 @@ OF_A_LEG = (  # how weights are found, whatever they are: what may be another fr
 )
 
 
+ROUNDINGS = (math.floor, math.ceil)
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that settles a run. Objects are named as in `specs`: "polynomial:3", "logit-normal:0,1"."""
@@ -71,8 +78,11 @@ class Config:
     in the key text of a metadata.jsonl, or in y of an .npz."""
     pairs: float = 0.0
     """The share of captions `X with Y` that are held out as whole pairs, X and Y being seen with others."""
-    size: int = 0
-    """The sides of images, which are resized and cut to it; 0 for as they are."""
+    kind: str = AUTO
+    """What an array holds: images (n, C, H, W), (n, H, W, C) or (n, H, W); series (n, C, L); points (n, N, C); volumes
+    (n, C, D, H, W); video (n, T, C, H, W); or auto, for what its shape says."""
+    size: int | str = 0
+    """The sides of images, which are resized and cut to them: 32, or 32x48 for height x width; 0 for as they are."""
     skip_bad: bool = False
     """Whether images that cannot be read are left out; they are named either way."""
     held_out: float = 0.2
@@ -164,7 +174,9 @@ class Config:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("size", "workers", "preview_every"):
+        sides_of(self.size)
+        check_kind(self.kind)
+        for name in ("workers", "preview_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         for name, known in CHOICES.items():
@@ -261,7 +273,13 @@ class Config:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
         text = self.uses_text and self.is_conditional
-        samples = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad, text=text).load()
+        source = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad, text=text, kind=self.kind)
+        if isinstance(source, FileSource):
+            self._check_layout(source.layout())
+        sides = sides_of(self.size)
+        if sides and self.network == "unet":
+            self._check_sides(sides)
+        samples = source.load()
         samples = samples.keeping([kind for kind in KINDS if self.is_conditional and (kind != "text" or text)])
         if not self.pairs:
             return samples
@@ -282,7 +300,8 @@ class Config:
         """
         if not self.is_bridge:
             return None
-        found = source_of(self.start).load()
+        is_of_images = len(shape) == 3 and self.start.lower().endswith(ARRAYS)
+        found = source_of(self.start, kind="images" if is_of_images else AUTO).load()
         if found.shape != shape:
             raise ValueError(
                 f"start must have samples of the data's shape, {shape}, got {found.shape} from {self.start}"
@@ -368,6 +387,28 @@ class Config:
     def _network(
         self, shape: tuple[int, ...], classes: int | None, heads: int, numbers: int | None, text: TextForm | None
     ) -> nn.Module:
+        self._check_shape(shape)
+        if self.network == "unet":
+            return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers, text=text)
+        return MLP(shape[0], self.width, self.depth, classes, heads, numbers, text)
+
+    def _check_layout(self, layout: Layout | None) -> None:
+        """Refuse, before they are read, samples that no network is for."""
+        if layout is None:
+            return
+        if layout.kind in NETWORKS.values():
+            self._check_shape(layout.shape)
+            return
+        how = "taken for" if layout.is_guess else "said to be"
+        other = f", or say what they are with --kind {'|'.join(KINDS_OF_ARRAY)}" if layout.is_guess else ""
+        raise ValueError(
+            f"{self.data} has samples of shape {layout.shape}, {how} {layout.kind} {layout.axes}, and there is no "
+            f"network for {layout.kind} yet; train on them as vectors: save x.reshape(len(x), -1), and use the preset "
+            f"vectors{other}"
+        )
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Refuse samples of a shape that the network is not for."""
         fits = {1: "mlp", 3: "unet"}.get(len(shape))
         if fits is None:
             raise ValueError(
@@ -380,14 +421,20 @@ class Config:
                 f"{shape}; use {fits!r}"
             )
         if self.network == "unet":
-            factor = 2 ** (self.depth - 1)
-            if shape[1] % factor or shape[2] % factor:
-                raise ValueError(
-                    f"depth must let sides of an image be halved depth - 1 times, got depth {self.depth} for {shape}; "
-                    "lower it, or resize images from a folder with --size N"
-                )
-            return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers, text=text)
-        return MLP(shape[0], self.width, self.depth, classes, heads, numbers, text)
+            self._check_sides(shape[1:])
+
+    def _check_sides(self, sides: tuple[int, ...]) -> None:
+        """Refuse images that the U-Net cannot halve as often as it is deep."""
+        factor = 2 ** (self.depth - 1)
+        if any(side % factor for side in sides):
+            below, above = ([max(factor, factor * round_(side / factor)) for side in sides] for round_ in ROUNDINGS)
+            near = dict.fromkeys(f"{height}x{width}" for height, width in (below, above))
+            deepest = max(depth for depth in range(1, self.depth) if not any(side % 2 ** (depth - 1) for side in sides))
+            raise ValueError(
+                f"sides of images must be multiples of {factor} for a unet of --depth {self.depth}, which halves them "
+                f"{self.depth - 1} times, got {sides[0]}x{sides[1]} (height x width); resize images of a folder with "
+                f"--size {' or '.join(near)}, or use --depth {deepest}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -436,6 +483,8 @@ def config_from(values: dict[str, Any], path: Path, base: Config | None = None) 
     for key, value in values.items():
         if key not in kinds:
             raise ValueError(f"{path} has an unknown field {key!r}{did_you_mean(key, kinds)}")
+        if key == "size" and type(value) is str:  # 32x48, beside a whole number
+            continue
         if kinds[key] is float and type(value) is int and abs(value) < 2**63:
             values[key] = float(value)
         elif type(value) is not kinds[key]:

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pathline.data.files import TABLES, FileSource
+from pathline.data.files import ARRAYS, TABLES, FileSource
 from pathline.data.named import source_of
 from pathline.data.normalisation import Normalisation
 from pathline.data.source import Samples
@@ -174,6 +174,7 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     source, config = source_of(data), run.config
     known = vars(source)
     sizes: dict[str, Any] = {"size": config.size} if "size" in known else {}
+    sizes |= {"kind": "images"} if len(run.shape) == 3 and data.lower().endswith(ARRAYS) else {}
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
     named: dict[str, Any] = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}

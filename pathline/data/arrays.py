@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pathline.data.cache import IN_MEMORY, About, Block, InFile, cache_folder, free_bytes
 from pathline.data.captions import caption_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Classes, more, name_of
+from pathline.data.layouts import Layout
 from pathline.data.mapped import Mapped
 from pathline.data.rows import BLOCK
 from pathline.data.source import KINDS
@@ -57,20 +58,41 @@ class Header:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_arrays(path: Path, has_captions: bool = False) -> Iterator[Block | InFile | About]:
+def shape_of(path: Path) -> tuple[int, ...]:
+    """The shape of the samples in a .npy or an .npz, from what the file says of itself: they are not read.
+
+    Raises:
+        ValueError: If it says nothing that can be read.
+    """
+    if _is_zip(path):
+        with _damaged(path), zipfile.ZipFile(path) as archive:
+            return _headers(path, archive)["x"].shape
+    with _damaged(path), path.open("rb") as file:
+        header = _header(file)
+    _check_x(path, header)
+    return header.shape
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def read_arrays(
+    path: Path, has_captions: bool = False, layout: Layout | None = None
+) -> Iterator[Block | InFile | About]:
     """The samples of a .npy, or those of an .npz with their conditions.
 
     Args:
         path: Of the file.
+        layout: How the samples lie; they are handed on as they are unless given.
         has_captions: Whether words in y are captions; they are names of classes unless told so, and those that stand
             beside other conditions are not used.
 
     Raises:
         ValueError: If it is damaged, holds what are no finite numbers, or declares more than it can hold.
     """
-    with path.open("rb") as file:
-        start = file.read(4)
-    return _read_npz(path, has_captions) if start[:2] == b"PK" else _read_npy(path)
+    return _read_npz(path, has_captions, layout) if _is_zip(path) else _read_npy(path, layout)
 
 
 def refuse_bomb(what: str, packed: int, unpacked: int, instead: str) -> None:
@@ -99,33 +121,25 @@ def refuse_large(what: str, size: int) -> None:
         )
 
 
-def _read_npy(path: Path) -> Iterator[Block | InFile | About]:
+def _read_npy(path: Path, layout: Layout | None) -> Iterator[Block | InFile | About]:
     with _damaged(path), path.open("rb") as file:
         header = _header(file)
     _check_x(path, header)
     if path.stat().st_size < header.length + header.bytes:
         raise _unreadable(path)
     x = Mapped(path, header.dtype, header.shape, header.length, "F" if header.is_fortran else "C")
-    if not header.is_fortran:  # in that order a row lies in many places
+    if not header.is_fortran and not (layout and layout.is_moved):  # in that order a row lies in many places
         yield InFile(str(path.resolve()), header.dtype.str, header.length)
     finite = _Finite(path, "x")
     for first in range(0, len(x), _rows(header)):
-        yield Block(finite.checked(x.raw(slice(first, first + _rows(header)))))
+        yield Block(_laid_out(finite.checked(x.raw(slice(first, first + _rows(header)))), layout))
     finite.finish()
-    yield About(_title(path, header.shape), source=path.name)
+    yield About(_title(path, header.shape, layout), source=path.name)
 
 
-def _read_npz(path: Path, has_captions: bool) -> Iterator[Block | InFile | About]:
+def _read_npz(path: Path, has_captions: bool, layout: Layout | None) -> Iterator[Block | InFile | About]:
     with _damaged(path), zipfile.ZipFile(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if "x" not in members or not set(members) <= {"x", "y"}:
-            got = ", ".join(sorted(members)[:9]) or "none"
-            raise _Refused(
-                f"{path} must hold an array x, and y if there are classes, numbers or captions, got {got}; save it "
-                "with numpy.savez(path, x=..., y=...)"
-            )
-        headers = {name: _member_header(path, archive, info) for name, info in members.items()}
-        _check_x(path, headers["x"])
+        headers, members = _headers(path, archive), _members(archive)
         reader = _Conditions(path, len(headers["x"]), has_captions)
         if "y" in members:
             reader.read(archive, members["y"], headers["y"])
@@ -135,21 +149,44 @@ def _read_npz(path: Path, has_captions: bool) -> Iterator[Block | InFile | About
                 f"{path}: y must hold captions for --text, an array of words or a field text, got {got}; save "
                 "y=np.array(captions), or leave out --text"
             )
-        if members["x"].compress_type == zipfile.ZIP_STORED and not headers["x"].is_fortran:
+        lies = members["x"].compress_type == zipfile.ZIP_STORED and not headers["x"].is_fortran
+        if lies and not (layout and layout.is_moved):
             offset = _offset(path, members["x"]) + headers["x"].length
             yield InFile(str(path.resolve()), headers["x"].dtype.str, offset)
         finite, first = _Finite(path, "x"), 0
         for block in _blocks(archive, members["x"], headers["x"]):
             rows = slice(first, first + len(block))
-            yield Block(finite.checked(block), {kind: part[rows] for kind, part in reader.y.items()})
+            yield Block(_laid_out(finite.checked(block), layout), {kind: part[rows] for kind, part in reader.y.items()})
             first += len(block)
         finite.finish()
-        yield reader.about(headers["x"].shape)
+        yield reader.about(headers["x"].shape, layout)
 
 
-def _title(path: Path, shape: tuple[int, ...]) -> str:
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+
+def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, Header]:
+    members = _members(archive)
+    if "x" not in members or not set(members) <= {"x", "y"}:
+        got = ", ".join(sorted(members)[:9]) or "none"
+        raise _Refused(
+            f"{path} must hold an array x, and y if there are classes, numbers or captions, got {got}; save it "
+            "with numpy.savez(path, x=..., y=...)"
+        )
+    headers = {name: _member_header(path, archive, info) for name, info in members.items()}
+    _check_x(path, headers["x"])
+    return headers
+
+
+def _laid_out(block: NDArray[Any], layout: Layout | None) -> NDArray[Any]:
+    return block if layout is None else layout.handed_on(block)
+
+
+def _title(path: Path, shape: tuple[int, ...], layout: Layout | None) -> str:
     of_what = f"{shape[1]} numbers" if len(shape) == 2 else f"shape {shape[1:]}"
-    return f"{path.name}: {shape[0]:,} samples of {of_what}"
+    words = f", {layout.words}" if layout and layout.words else ""
+    return f"{path.name}: {shape[0]:,} samples of {of_what}{words}"
 
 
 # ---- what arrays say of themselves
@@ -346,11 +383,11 @@ class _Conditions:
                 shape = (*header.shape, *of_one.shape)
                 self.y[kind] = self._part(f"y[{kind!r}]", kind, of_one.base, shape, blocks)
 
-    def about(self, shape: tuple[int, ...]) -> About:
+    def about(self, shape: tuple[int, ...], layout: Layout | None) -> About:
         """What is known now that all was read."""
         with _as_refused():
             names, relabel = self.classes.finish() if "class" in self.y else ((), ())
-        title = _title(self.path, shape) + (f" in {len(names)} classes" if names else "")
+        title = _title(self.path, shape, layout) + (f" in {len(names)} classes" if names else "")
         if self.captions:
             title += told(len(self.captions), without_text(self.y, self.captions))
         return About(

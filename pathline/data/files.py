@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathline.data.arrays import read_arrays
+from pathline.data.arrays import read_arrays, shape_of
 from pathline.data.cache import About, Block, CachedSource, InFile, files_of
+from pathline.data.layouts import AUTO, Layout, layout_of
 from pathline.data.parquet import read_parquet
 from pathline.data.tables import read_csv
 
 TABLES = (".csv", ".parquet", ".csv.gz")
+ARRAYS = (".npy", ".npz")
 SUFFIXES = (".csv", ".npy", ".npz", ".parquet", ".csv.gz")
 
 
@@ -34,12 +36,27 @@ class FileSource(CachedSource):
         label: The column of a table that holds the class; columns are called 1, 2, ... if the file has no header.
         numbers: The columns of a table that hold numbers to condition on, with commas between their names.
         text: Whether words in y of an .npz are captions; those in a field called text are not used unless so.
+        kind: What an array holds, one of `layouts.KINDS`, or auto for what its shape says: images are then handed on
+            with their channels first. As it is, whatever it holds, unless given.
     """
 
     path: str
     label: str = ""
     numbers: str = ""
     text: str | bool = False
+    kind: str = ""
+
+    def layout(self) -> Layout | None:
+        """What an array holds, from its shape alone; None for a table, or where it is to be taken as it is.
+
+        Raises:
+            ValueError: If there is no such file, it is damaged, or its shape leaves open what it holds.
+        """
+        self.identity()
+        path = Path(self.path)
+        if not self.kind or path.name.lower().endswith(TABLES):
+            return None
+        return layout_of(f"{path}: x", shape_of(path), self.kind)
 
     def identity(self) -> Mapping[str, Any]:
         """The file and what its columns are.
@@ -66,8 +83,11 @@ class FileSource(CachedSource):
                 f"text is of captions in y of an .npz, got {self.text!r} for {path}; those of pictures may stand in a "
                 "metadata.jsonl beside them"
             )
+        if self.kind not in ("", AUTO) and name.endswith(TABLES):
+            raise ValueError(f"kind is for arrays, .npy and .npz, got {self.kind!r} for {path}; leave it out")
         known = {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
-        return known | ({"text": True} if self.text else {})
+        is_laid_out = self.kind and not name.endswith(TABLES)
+        return known | ({"text": True} if self.text else {}) | ({"kind": self.kind} if is_laid_out else {})
 
     def read(self) -> Iterator[Block | InFile | About]:
         """All samples, checked; numbers keep their precision.
@@ -77,6 +97,6 @@ class FileSource(CachedSource):
         """
         path = Path(self.path)
         if not path.name.lower().endswith(TABLES):
-            return read_arrays(path, bool(self.text))
+            return read_arrays(path, bool(self.text), self.layout())
         read = read_parquet if path.suffix.lower() == ".parquet" else read_csv
         return read(path, self.label, self.numbers)

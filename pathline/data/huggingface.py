@@ -34,7 +34,8 @@ class HuggingFaceSource(CachedSource):
         name: On the hub, or of a folder.
         split: The part that is read.
         subset: The one of several data sets under one name, which Hugging Face calls its configuration.
-        size: Of both sides of an image: the shorter one is resized to it, and the longer one cut; as is, unless given.
+        size: Of the sides of images, N or HEIGHTxWIDTH: they are resized until both are filled, and what is beyond is
+            cut; as they are, unless given.
         is_forgiving: Whether bad rows are left out, with a warning that names them.
         label: The column that holds the class; unless given, label, or the one column whose type is that of classes,
             where neither numbers nor captions are asked for.
@@ -46,7 +47,7 @@ class HuggingFaceSource(CachedSource):
     name: str
     split: str = "train"
     subset: str = ""
-    size: int = 0
+    size: int | str = 0
     is_forgiving: bool = False
     label: str = ""
     numbers: str = ""

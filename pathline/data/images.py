@@ -45,7 +45,8 @@ class ImageFolderSource(CachedSource):
 
     Attributes:
         path: Of the folder.
-        size: Of both sides: the shorter one is resized to it, and the longer one cut; as they are, unless given.
+        size: Of the sides, N or HEIGHTxWIDTH: images are resized until both are filled, and what is beyond is cut; as
+            they are, unless given.
         is_forgiving: Whether bad files are left out, with a warning that names them.
         label: The key in metadata.jsonl that holds the class; unless given, label where there is one, and neither
             numbers nor captions are asked for.
@@ -55,7 +56,7 @@ class ImageFolderSource(CachedSource):
     """
 
     path: str
-    size: int = 0
+    size: int | str = 0
     is_forgiving: bool = False
     label: str = ""
     numbers: str = ""

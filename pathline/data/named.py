@@ -5,27 +5,37 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pathline.data.digits import DigitsSource
 from pathline.data.distributions import Distribution
 from pathline.data.files import SUFFIXES, FileSource
 from pathline.data.idx import NAME, IDXSource, idx_files
 from pathline.data.images import ImageFolderSource
+from pathline.data.layouts import AUTO
 from pathline.data.shapes import ShapesSource
 from pathline.data.source import Source
 from pathline.data.toys import ToySource
 from pathline.specs import build, catalogue, did_you_mean
 
 KINDS = f"a file ending in {', '.join(SUFFIXES)} or idx3-ubyte, a folder of images, or hf:NAME of Hugging Face"
+OF_PICTURES = (DigitsSource, IDXSource, ImageFolderSource, ShapesSource)
 TAKERS = {
     "label": "label names a column of a .csv, the key of a metadata.jsonl, or a column of Hugging Face",
     "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
     "size": "size is for folders of images and those of Hugging Face",
     "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
+    "kind": "kind is for arrays, .npy and .npz",
     "text": "text is for shapes, folders of images with a metadata.jsonl, an .npz with captions in y, and Hugging Face",
 }
 
 
 def source_of(
-    data: str, label: str = "", numbers: str = "", size: int = 0, skip_bad: bool = False, text: str | bool = False
+    data: str,
+    label: str = "",
+    numbers: str = "",
+    size: int | str = 0,
+    skip_bad: bool = False,
+    text: str | bool = False,
+    kind: str = "",
 ) -> Source:
     """Where data of this name comes from.
 
@@ -33,9 +43,10 @@ def source_of(
         data: Its name, or its path.
         label: The column or key that holds the class.
         numbers: The columns or keys that hold numbers to condition on, with commas between them.
-        size: The side of images, which are resized to it.
+        size: The sides of images, N or HEIGHTxWIDTH, which are resized and cut to them.
         skip_bad: Whether bad images are left out.
         text: The column or key that holds captions, or True for the one called text; shapes have captions in any case.
+        kind: What an array holds, or auto for what its shape says; as it is, unless given.
 
     Raises:
         ValueError: If it names neither a data set nor a file of a known kind, or an option is not for that kind.
@@ -43,10 +54,12 @@ def source_of(
     if not data:
         raise ValueError(f"data must be named, such as --data FILE: {KINDS}")
     found = _found(data)
-    given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad, "text": text}
-    options = {name: value for name, value in given.items() if value}
+    given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad, "text": text, "kind": kind}
+    options = {name: value for name, value in given.items() if value and value != "0"}
     if isinstance(found, ShapesSource):
         options.pop("text", None)
+    if kind == AUTO or (kind == "images" and isinstance(found, OF_PICTURES)):
+        options = options if isinstance(found, FileSource) else {k: v for k, v in options.items() if k != "kind"}
     for name, value in options.items():
         if name not in vars(found):
             raise ValueError(f"{TAKERS[name]}, got {value!r} for {data}; leave it out")

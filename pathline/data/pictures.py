@@ -33,6 +33,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which
 MOST = 1 << 25  # pixels: four bytes of memory each while one is read
 DENSE, SMALL = 400, 1 << 20  # levels to a byte of its file, beyond so many pixels: only a bomb, or blank, has more
 TURNS = dict(enumerate((Image.Transpose(k) for k in (0, 3, 1, 5, 4, 6, 2)), 2))  # by the orientations of EXIF
+ON_ITS_SIDE = {Image.Transpose(k) for k in (5, 4, 6, 2)}  # those that make a height of a width
 ORIENTATION = 0x0112
 SHOWN = 1000  # bad files in a message
 
@@ -41,13 +42,30 @@ class Unusable(ValueError):
     """Why a picture cannot be used: the end of a sentence that begins with its name."""
 
 
-def picture_of(file: Path | bytes, size: int = 0) -> NDArray[np.uint8]:
+def sides_of(size: int | str) -> tuple[int, int] | None:
+    """Height and width that images are brought to: both N for N, H and W for HxW; None for 0, as they are.
+
+    Raises:
+        ValueError: If it is neither, or beyond what is read.
+    """
+    words, most = str(size).lower().split("x"), math.isqrt(MOST)
+    if len(words) > 2 or not all(word.strip().isascii() and word.strip().isdecimal() for word in words):
+        raise ValueError(
+            f"size must be 0 or more pixels, as N for both sides or as HEIGHTxWIDTH, such as 32 or 32x48, got {size!r}"
+        )
+    height, width = int(words[0]), int(words[-1])
+    if max(height, width) > most or (len(words) > 1 and not min(height, width)):
+        raise ValueError(f"size must be up to {most:,} pixels a side, or 0 for images as they are, got {size}")
+    return (height, width) if height else None
+
+
+def picture_of(file: Path | bytes, size: int | str = 0) -> NDArray[np.uint8]:
     """A picture as levels from 0 to 255, of shape `(1 or 3, height, width)`.
 
     Args:
         file: A path, or what a file holds.
-        size: Of both sides: the shorter one is resized to it, with antialiasing, and the longer one cut at both ends.
-            As it is, unless given.
+        size: Of its sides, N or HEIGHTxWIDTH: it is resized, with antialiasing, until both are filled, and what is
+            beyond on one of them is cut at both ends. As it is, unless given.
 
     Raises:
         Unusable: If it is empty, damaged, animated, of a kind that is not read, or declares more pixels than it should.
@@ -58,7 +76,7 @@ def picture_of(file: Path | bytes, size: int = 0) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")  # what Pillow says of odd metadata, and of sizes, which are looked at here
         try:
             with _opened(file) as image:
-                return _levels(image, file, size)
+                return _levels(image, file, sides_of(size))
         except Unusable:
             raise
         except UnidentifiedImageError:
@@ -73,11 +91,12 @@ def _opened(file: Path | bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
 
 
-def _levels(image: ImageFile.ImageFile, file: Path | bytes, size: int) -> NDArray[np.uint8]:
+def _levels(image: ImageFile.ImageFile, file: Path | bytes, sides: tuple[int, int] | None) -> NDArray[np.uint8]:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photograph and its previews
         raise Unusable("is animated, or has several pages; save one of them")
-    if size:
-        image.draft(image.mode, (2 * size, 2 * size))  # a JPEG is read at a fraction of its size, where that will do
+    if sides:
+        most = 2 * max(sides)
+        image.draft(image.mode, (most, most))  # a JPEG is read at a fraction of its size, where that will do
     (width, height), length = image.size, len(file) if isinstance(file, bytes) else file.stat().st_size
     channels = 1 / 8 if image.mode == "1" else len(image.getbands())
     if width * height > min(MOST, max(SMALL, DENSE * length / channels)):
@@ -87,9 +106,10 @@ def _levels(image: ImageFile.ImageFile, file: Path | bytes, size: int) -> NDArra
     has_alpha, is_grey = found.has_transparency_data, found.mode in ("1", "L", "LA")
     mode = ("L" if is_grey else "RGB") + ("A" if has_alpha else "")
     found = found if found.mode == mode else found.convert(mode)
-    if size:
-        found = ImageOps.fit(found, (size, size), Image.Resampling.BICUBIC)
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    if sides:
+        height, width = sides if turn not in ON_ITS_SIDE else sides[::-1]  # it is turned below
+        found = ImageOps.fit(found, (width, height), Image.Resampling.BICUBIC)
     if turn is not None:
         found = found.transpose(turn)
     x = np.asarray(found).reshape(found.height, found.width, -1)
@@ -158,26 +178,25 @@ class Entry:
 
 
 def blocks_of(
-    entries: Iterable[Entry], size: int, known: Mapping[str, dict[str, int]], bad: list[str]
+    entries: Iterable[Entry], size: int | str, known: Mapping[str, dict[str, int]], bad: list[str]
 ) -> Iterator[Block]:
     """The pictures in blocks of one shape.
 
     Args:
         entries: The pictures.
-        size: Of both sides, if they are to be resized.
+        size: Of their sides, N or HEIGHTxWIDTH, if they are to be resized.
         known: Where classes and captions are numbered, as they come.
         bad: Where pictures that cannot be used go, each with its reason.
 
     Raises:
         ValueError: If two have different sizes, or `size` is none.
     """
-    if not 0 <= size <= math.isqrt(MOST):
-        raise ValueError(f"size must be up to {math.isqrt(MOST):,} pixels, or 0 for images as they are, got {size}")
+    sides_of(size)
     return _alike(_batches(entries, size, known, bad))
 
 
 def _batches(
-    entries: Iterable[Entry], size: int, known: Mapping[str, dict[str, int]], bad: list[str]
+    entries: Iterable[Entry], size: int | str, known: Mapping[str, dict[str, int]], bad: list[str]
 ) -> Iterator[Block]:
     first: tuple[str, tuple[int, ...]] | None = None
     held: list[tuple[NDArray[np.uint8], Any]] = []
@@ -192,7 +211,7 @@ def _batches(
             (height, width), (other, another) = first[1], x.shape[1:]
             raise ValueError(
                 f"all images must have one size, got {width} x {height} pixels of {first[0]} and {another} x {other} "
-                f"of {entry.name}; bring all to N x N with --size N"
+                f"of {entry.name}; bring all to one with --size N, or --size HEIGHTxWIDTH"
             )
         held.append((x, numbered(entry.y, known)))
         if 3 * x.size // len(x) * len(held) >= BLOCK:

@@ -476,7 +476,9 @@ def test_a_folder_that_cannot_be_trained_on_says_so_at_once(tmp_path):
     for asked in ({"label": "kind"}, {"numbers": "age"}, {"text": True}):
         told = refused(tmp_path, **asked)
         assert "label, numbers and text name keys of metadata.jsonl, got " in told and "which has no metadata" in told
-    assert "size must be up to" in refused(tmp_path, size=-1) and "size must be up to" in refused(tmp_path, size=10**6)
+    assert "size must be 0 or more" in refused(tmp_path, size=-1) and "size must be up to" in refused(
+        tmp_path, size=10**6
+    )
 
 
 @pytest.mark.fast
