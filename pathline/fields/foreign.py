@@ -28,7 +28,7 @@ from pathline.fields.adapters import (
     takes_any,
 )
 from pathline.fields.field import Field
-from pathline.fields.network import HALVES, NetworkField
+from pathline.fields.network import NetworkField
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
 from pathline.paths.schedules import Schedule
@@ -298,7 +298,7 @@ def _beside(x: Tensor, leaf: Any) -> Any:
 
 def _batch(value: Any, x: Tensor) -> Any:
     value = torch.as_tensor(value, device=x.device)
-    value = value.to(x.dtype) if x.dtype in HALVES and value.is_floating_point() else value
+    value = value.to(x.dtype) if x.dtype.itemsize < 4 and value.is_floating_point() else value
     return value.expand(len(x), *value.shape)
 
 

@@ -18,8 +18,6 @@ from pathline.fields.field import Field
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
 
-HALVES = (torch.float16, torch.bfloat16)
-
 
 class NetworkField(Field):
     """A field whose prediction a network makes.
@@ -27,8 +25,8 @@ class NetworkField(Field):
     With a tuple of predictions the network returns a tuple of tensors, or one tensor with the heads side by side in
     dimension 1 (features or channels).
 
-    A network of half precision may be asked at finer points: it sees them rounded, the time as it is, and what it says
-    is as fine as they are.
+    A network may be asked at points that are finer than its weights: at float32 or float64 points with weights in
+    bfloat16 or float16, say. It sees them rounded, and the time as it is; what it says has the dtype of the points.
 
     A network may have an attribute `null`, the condition that stands for none, for one sample: a class index, say.
     Without it the network is given None.
@@ -88,20 +86,23 @@ class NetworkField(Field):
 
     def _asked(self, x: Tensor, t: Tensor, *y: Any) -> Any:
         t = t.expand(x.shape[0]) if t.ndim == 0 else t
-        half = self._half(x)
-        if half is None:
+        own = self._coarser(x)
+        if own is None:
             value = self.network(x, t, *y)
         else:
-            value = self.network(x.to(half), t, *tree_map(partial(_in, half), y))
-            value = tree_map(partial(_in, x.dtype), value)
+            rounds_itself = getattr(self.network, "numbers", None) is not None  # numbers, once their waves are known
+            value = self.network(x.to(own), t, *(y if rounds_itself else tree_map(partial(_in, own), y)))
+        value = tree_map(partial(_in, x.dtype), value)
         if isinstance(self.prediction, tuple) and isinstance(value, Tensor):
             return value.chunk(len(self.prediction), 1)
         return value
 
-    def _half(self, x: Tensor) -> torch.dtype | None:
-        """The type of a network of half precision, if points are finer."""
-        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), None)
-        return own if own in HALVES and x.dtype not in HALVES else None
+    def _coarser(self, x: Tensor) -> torch.dtype | None:
+        """The dtype of the network's weights, if points are finer."""
+        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
+        if not x.is_floating_point():
+            return None
+        return own if torch.finfo(own).bits < torch.finfo(x.dtype).bits else None
 
 
 class Given(Field):

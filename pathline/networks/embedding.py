@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,24 +13,52 @@ from pathline.networks.text import TextEmbedding, TextForm, Words
 from pathline.tensors import is_eager
 
 
+class Waves(nn.Module):
+    """Sines and cosines of numbers, at frequencies that no cast of the network rounds.
+
+    Frequencies, and the angles that are made of them, are in float32 at least: rounded to bfloat16, a frequency of 64
+    periods moves an angle by up to 0.8 rad.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Tensor) -> None:
+        super().__init__()
+        self._exact = tuple(frequencies.tolist())
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Waves:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        dtype = torch.promote_types(self.frequencies.dtype, torch.float32)
+        self.frequencies = torch.tensor(self._exact, dtype=dtype, device=self.frequencies.device)
+        return self
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Of x with shape `(batch, numbers)`: first all sines, then all cosines, rounded to a dtype."""
+        angle = (x[:, :, None] * self.frequencies).flatten(1)
+        return torch.cat((angle.sin(), angle.cos()), 1).to(dtype)
+
+
 class TimeEmbedding(nn.Module):
     """Sines and cosines of t at frequencies from 1/4 to `highest` periods over [0, 1], then a small MLP.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5
     """
 
-    frequencies: Tensor
-
     def __init__(self, width: int, waves: int = 32, highest: float = 64.0) -> None:
         super().__init__()
-        exponents = torch.linspace(math.log(0.25), math.log(highest), waves)
-        self.register_buffer("frequencies", 2 * math.pi * exponents.exp(), persistent=False)
+        self.waves = Waves(_even_in_log(0.25, highest, waves))
         self.mlp = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width))
+
+    @property
+    def frequencies(self) -> Tensor:
+        """In radians for each unit of t."""
+        return self.waves.frequencies
 
     def forward(self, t: Tensor) -> Tensor:
         """Of t with shape `(batch,)`: shape `(batch, width)`."""
-        angle = t[:, None] * self.frequencies
-        return self.mlp(torch.cat((angle.sin(), angle.cos()), 1))  # type: ignore[no-any-return]
+        own = next((weight.dtype for weight in self.mlp.parameters()), t.dtype)
+        return self.mlp(self.waves(t[:, None], own))  # type: ignore[no-any-return]
 
 
 class ClassEmbedding(nn.Module):
@@ -68,12 +96,10 @@ class NumberEmbedding(nn.Module):
     NaN has none: it gets a vector of its own, which is learned.
     """
 
-    frequencies: Tensor
-
     def __init__(self, numbers: int, width: int, waves: int = 6) -> None:
         super().__init__()
         self.numbers = numbers
-        self.register_buffer("frequencies", 2 * math.pi * 2.0 ** torch.linspace(-4, 1, waves), persistent=False)
+        self.waves = Waves(2 * math.pi * 2.0 ** torch.linspace(-4, 1, waves))
         self.mlp = nn.Sequential(nn.Linear((1 + 2 * waves) * numbers, width), nn.SiLU(), nn.Linear(width, width))
         self.none = nn.Parameter(torch.zeros(width))
 
@@ -93,9 +119,26 @@ class NumberEmbedding(nn.Module):
         if is_eager(y) and y.device.type == "cpu" and y.isinf().any():
             raise ValueError(f"y must be finite, or NaN for none, got {float(y[y.isinf()][0])}")
         is_none = y.isnan().any(1, keepdim=True)
-        known = torch.where(is_none, 0.0, y).to(self.none.dtype)  # before the waves: a NaN would reach the gradients
-        angle = (known[:, :, None] * self.frequencies).flatten(1)
-        return torch.where(is_none, self.none, self.mlp(torch.cat((known, angle.sin(), angle.cos()), 1)))
+        known = torch.where(is_none, 0.0, y)  # before the waves: a NaN would reach the gradients
+        seen = torch.cat((known.to(self.none.dtype), self.waves(known, self.none.dtype)), 1)
+        return torch.where(is_none, self.none, self.mlp(seen))
+
+
+def _even_in_log(low: float, high: float, count: int) -> Tensor:
+    """Frequencies from `low` to `high` periods a unit, in radians, in float32.
+
+    Each operation is rounded to float32 on its own, so that they are the same on every processor: those of
+    `torch.linspace` and of `exp` in float32 differ in their last bits by how wide a processor's registers are.
+    """
+
+    def rounded(x: float | Tensor) -> Tensor:
+        return torch.as_tensor(x, dtype=torch.float64).float().double()
+
+    first, last = rounded(math.log(low)), rounded(math.log(high))
+    step = rounded(rounded(last - first) / max(count - 1, 1))
+    k = torch.arange(count).double()
+    exponents = rounded(torch.where(k < count // 2, first + step * k, last - step * (count - 1 - k)))
+    return (rounded(2 * math.pi) * rounded(exponents.exp())).float()
 
 
 class Conditioning(nn.Module):

@@ -148,7 +148,8 @@ class _Reading(nn.Module):
 
 def _places(x: Tensor) -> Tensor:
     """Waves of half a period and of a whole one down and across an image, of shape `(pixels, 8)`."""
-    down, across = (torch.linspace(-1, 1, side, device=x.device) for side in x.shape[-2:])
+    real = torch.promote_types(x.dtype, torch.float32)
+    down, across = (torch.linspace(-1, 1, side, dtype=real, device=x.device) for side in x.shape[-2:])
     angles = torch.stack(torch.meshgrid(down, across, indexing="ij"), -1).flatten(0, 1) * math.pi
     angles = torch.cat((angles / 2, angles), 1)
     return torch.cat((angles.sin(), angles.cos()), 1).to(x.dtype)
