@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pathline.conditions import CLASS, KINDS
 from pathline.data.captions import unseen_pairs
 from pathline.data.files import ARRAYS, FileSource
 from pathline.data.layouts import AUTO, Layout, check_kind
@@ -19,7 +20,7 @@ from pathline.data.layouts import KINDS as KINDS_OF_ARRAY
 from pathline.data.named import source_of
 from pathline.data.normalisation import Normalisation
 from pathline.data.pictures import sides_of
-from pathline.data.source import KINDS, Samples
+from pathline.data.source import Samples
 from pathline.fields.network import NetworkField
 from pathline.fields.preconditioned import Preconditioned
 from pathline.networks.mlp import MLP
@@ -284,7 +285,7 @@ class Config:
         if not self.pairs:
             return samples
         pairs = torch.tensor(unseen_pairs(samples.captions, self.pairs, self.seed))
-        unseen = pairs[samples.conditions["text"]]
+        unseen = pairs[samples.y["text"]]
         return replace(samples, unseen=unseen if samples.unseen is None else samples.unseen | unseen)
 
     def load_start(self, shape: tuple[int, ...], units: Normalisation, count: int | None = None) -> Tensor | None:
@@ -354,21 +355,21 @@ class Config:
         is_conditional = field.null is not None
         coupling, weight = build(Coupling, self.coupling), build(Weight, self.weight)
         is_within = isinstance(coupling, OptimalTransportCoupling) and coupling.is_within_classes
-        is_of_classes = isinstance(field.null, Tensor) and not field.null.is_floating_point()
-        if is_within and is_conditional and not is_of_classes:
+        kinds = tuple(field.null or ())
+        if is_within and is_conditional and kinds != (CLASS,):
             raise ValueError(
                 "coupling must be independent for a model conditioned on more than classes, to which transport keeps, "
                 f"got {self.coupling!r}; optimal-transport:0 goes across all, which biases a conditional model"
             )
-        if self.drop_each and not isinstance(field.null, dict):
+        if self.drop_each and len(kinds) < 2:
             raise ValueError(
                 f"drop_each is for a model of several kinds of condition, got {self.drop_each!r}; drop is the share of "
                 "one"
             )
         shares = self.shares()
-        if isinstance(shares, dict) and (odd := [kind for kind in shares if kind not in (ALL, *field.null)]):
+        if isinstance(shares, dict) and (odd := [kind for kind in shares if kind not in (ALL, *kinds)]):
             raise ValueError(
-                f"drop_each must be shares of what the model is conditioned on, {', '.join(field.null)}, got "
+                f"drop_each must be shares of what the model is conditioned on, {', '.join(kinds)}, got "
                 f"{odd[0]!r} in {self.drop_each!r}; leave it out"
             )
         for head in field.heads:

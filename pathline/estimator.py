@@ -20,6 +20,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from pathline.conditions import column_of
+from pathline.data.codec import drawn
 from pathline.data.whitening import Array, Whitening
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
@@ -43,17 +45,17 @@ DECAY = 0.99  # of the averaged weights
 HIGHEST = 1.0  # periods of the time embedding for a change of e^4 in beta / alpha: a table has no finer scales
 LAST = 0.5  # of c_noise: beyond a ratio of e^2 it runs off to infinity within a step of the solver
 AT_ONCE = 1024  # rows whose density is found together
-CLASS_STREAM, HELD_STREAM = 17, 18
+HELD_STREAM = 18
 
 
 class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """The density of a table by flow matching, with or without conditions.
 
     Densities are in nats and in the units of X. The type of `y` says what a condition is: floats of shape `(n,)` or
-    `(n, k)` are numbers, all else (whole numbers, strings, booleans, objects) of shape `(n,)` are classes; a count is a
-    number once it is a float, `y.astype(float)`. A model that was fitted with conditions also knows the density
-    without: that of classes is their mixture by the shares they had, sum_k share_k p(x | k), and that of numbers is
-    learned beside the others, from rows whose numbers are withheld.
+    `(n, k)` are numbers, all else (whole numbers, strings, booleans, objects, categories of pandas) of shape `(n,)` or
+    `(n, 1)` are classes; a count is a number once it is a float, `y.astype(float)`. A model that was fitted with
+    conditions also knows the density without: that of classes is their mixture by the shares they had,
+    sum_k share_k p(x | k), and that of numbers is learned beside the others, from rows whose numbers are withheld.
 
     A density needs columns that vary and do not repeat the same few values: drop constants, and spread whole numbers
     (X + rng.uniform(-0.5, 0.5, X.shape)) where there are few different ones.
@@ -168,8 +170,11 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         y: ArrayLike | None = None,
         *,
         random_state: int | np.random.RandomState | None = None,
-    ) -> Array:
+    ) -> Array | tuple[Array, NDArray[Any]]:
         """New rows in the units of X, of shape `(n_samples, n_features_in_)`; sample i depends on (seed, i) only.
+
+        A model that was fitted to classes draws them by their shares where `y` is left out, and then returns the rows
+        and their classes, `(X, y)`, as `GaussianMixture.sample` does. In all other cases it returns the rows alone.
 
         Args:
             n_samples: How many.
@@ -187,7 +192,8 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         codes = self._no_condition(n_samples, seed) if y is None else self._codes(y, n_samples)
         shape = (int(n_samples), self.n_features_in_)
         z = sample(self._given(codes), shape, steps=self.solver_steps, seed=seed).numpy()
-        return self._whitening(codes).back(z, self._features(codes, n_samples))
+        x = self._whitening(codes).back(z, self._features(codes, n_samples))
+        return (x, self.classes_[codes]) if y is None and isinstance(self._condition, _Classes) else x
 
     def _check_parameters(self) -> None:
         """Refuse what nothing else would."""
@@ -296,9 +302,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return None
         if isinstance(self._condition, _Numbers):
             return np.full((n, len(self._condition.mean)), np.nan)
-        chance = Noise(seed, stream=CLASS_STREAM).uniform((n, 1), dtype=torch.float64)[:, 0].numpy()
-        drawn: NDArray[Any] = np.searchsorted(self.class_prior_.cumsum(), chance)
-        return drawn.clip(max=len(self.class_prior_) - 1)
+        return drawn(self.class_prior_, n, seed)
 
     def _is_withheld(self, codes: NDArray[Any] | None) -> bool:
         return codes is not None and bool(np.isnan(codes).any())
@@ -332,7 +336,7 @@ class _Classes:
             ValueError: If one is no class that was fitted, or there are neither one nor n.
         """
         index = {name: k for k, name in enumerate(self.names.tolist())}
-        asked = np.asarray(y).reshape(-1).tolist()
+        asked = column_of(y).reshape(-1).tolist()
         unknown = [name for name in asked if name not in index]
         if unknown:
             some = ", ".join(map(repr, [*index][:8])) + (", ..." if len(index) > 8 else "")
@@ -358,7 +362,7 @@ class _Numbers:
         Raises:
             ValueError: If they are not finite numbers, not as many as were fitted, or of neither one condition nor n.
         """
-        given = np.asarray(y)
+        given = column_of(y)
         is_one = given.ndim == 0 or (given.ndim == 1 and len(self.mean) > 1)
         rows = given.reshape(1, -1) if is_one else given.reshape(len(given), -1)
         rows = check_array(rows, dtype=np.float64, input_name="y")
@@ -395,10 +399,11 @@ def _condition_of(y: ArrayLike, n: int) -> _Classes | _Numbers:
     Raises:
         ValueError: If they are not one for each row, not finite, or of no type that can be.
     """
-    found = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    given, is_category = _column(y)
+    found = check_array(given, ensure_2d=False, dtype=None, input_name="y")
     if len(found) != n:
         raise ValueError(f"y must have one condition for each of {n} rows, got {len(found)}")
-    if found.dtype.kind == "f":
+    if found.dtype.kind == "f" and not is_category:
         rows = found.reshape(len(found), -1).astype(np.float64)
         std = rows.std(0)
         return _Numbers(rows.mean(0), np.where(std > 0, std, 1.0))
@@ -411,6 +416,13 @@ def _condition_of(y: ArrayLike, n: int) -> _Classes | _Numbers:
     except TypeError as error:
         raise ValueError("y must hold classes that can be put in order, as those of one type can") from error
     return _Classes(names, counts / counts.sum())
+
+
+def _column(y: Any) -> tuple[NDArray[Any], bool]:
+    """Conditions as an array, and whether a table declares them to be categories, whatever their type."""
+    if getattr(y, "ndim", 1) == 2 and y.shape[1] == 1 and hasattr(y, "iloc"):
+        y = y.iloc[:, 0]
+    return column_of(y), str(getattr(y, "dtype", "")) == "category"
 
 
 def _one_each(codes: NDArray[Any], n: int) -> NDArray[Any]:

@@ -27,9 +27,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from pathline.conditions import NUMBERS, TEXT, by_kind
 from pathline.config import Config, config_from
+from pathline.data.codec import Codec, codec_of, type_of
 from pathline.data.normalisation import Normalisation
-from pathline.data.source import KINDS, Samples
+from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
@@ -41,13 +43,13 @@ from pathline.training import checkpoint
 from pathline.training.checkpoint import Checkpoint
 
 START_STREAM, KEPT_STREAM = 12, 14
-SOURCE, CONDITIONS, TEXT = "source.safetensors", "conditions.safetensors", "text.json"
+SOURCE, CONDITIONS, TEXT_FILE = "source.safetensors", "conditions.safetensors", "text.json"
 OUTPUTS = "outputs.jsonl"
 TENSOR, HELD_OUT = "x", "held_out"  # names in a file of tensors: the only one there, or that of the training samples
 LOCK = ".lock"
 KEPT = 1000  # training samples whose conditions are kept, for samples to be drawn under
 PARTS = (
-    *("config.json", SOURCE, CONDITIONS, TEXT, OUTPUTS, "metrics.jsonl", "README.md", "checkpoints"),
+    *("config.json", SOURCE, CONDITIONS, TEXT_FILE, OUTPUTS, "metrics.jsonl", "README.md", "checkpoints"),
     *("samples", "tuned", "likelihood", "verify", "tensorboard"),
 )
 
@@ -84,6 +86,8 @@ class Run:
         numbers: The names of the numbers that it is conditioned on, if any.
         normalisation_of_numbers: Between the units of the numbers and the model's.
         hashes: The sha256 of what is kept beside the settings, by the name of its file.
+        class_type: What the values of the classes are, of `classes.TYPES`; as their names have it where it is empty.
+        class_shares: The share of the training samples that each class has; empty where it was not kept.
         legs: Where training went on under other settings, in order; `config` has those of the last.
     """
 
@@ -97,6 +101,8 @@ class Run:
     numbers: tuple[str, ...] = ()
     normalisation_of_numbers: Normalisation | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
+    class_type: str = ""
+    class_shares: tuple[float, ...] = ()
     legs: tuple[Leg, ...] = ()
 
     @classmethod
@@ -133,17 +139,20 @@ class Run:
         parts = {SOURCE: safetensors.torch.save(found)} if found else {}
         if samples.numbers or encoder is not None:
             parts |= _kept(samples, config.seed, encoder, held_out)
+        codec = codec_of(samples)
         run = cls(
             folder,
             config,
             samples.shape,
-            samples.classes,
+            codec.classes,
             samples.units,
             samples.columns,
             samples.digest,
-            samples.numbers,
-            samples.units_of_numbers,
+            codec.numbers,
+            codec.units,
             {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
+            codec.class_type,
+            codec.shares,
         )
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config", "legs")}
         try:
@@ -183,11 +192,13 @@ class Run:
                 for names in (about["classes"], about.get("columns", []), about.get("numbers", []))
             )
             digest, hashes = str(about.get("digest", "")), dict(about.get("hashes", {}))
+            class_type, shares = str(about.get("class_type", "")), tuple(map(float, about.get("class_shares", [])))
             legs = tuple(_leg(each) for each in values.pop("legs", []))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
         config = config_from(values, path)
-        return cls(folder, config, shape, classes, units, columns, digest, numbers, of_numbers, hashes, legs)
+        known = (units, columns, digest, numbers, of_numbers, hashes, class_type, shares, legs)
+        return cls(folder, config, shape, classes, *known)
 
     @property
     def samples_folder(self) -> Path:
@@ -289,10 +300,16 @@ class Run:
         return found[Noise(seed, stream=START_STREAM).rows(count, len(found))]
 
     @property
+    def codec(self) -> Codec:
+        """Between conditions as users write them, and as the model takes them."""
+        type_ = self.class_type or (type_of(self.classes) if self.classes else "")
+        has_text = TEXT_FILE in self.hashes
+        return Codec(self.classes, type_, self.class_shares, self.numbers, self.normalisation_of_numbers, has_text)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of condition that the model takes, of class, numbers and text."""
-        found = (bool(self.classes), bool(self.numbers), TEXT in self.hashes)
-        return tuple(kind for kind, is_there in zip(KINDS, found, strict=True) if is_there)
+        return self.codec.kinds
 
     def kept(self) -> dict[str, Any]:
         """The conditions of some training samples in random order, by their kind, as `conditions` takes them.
@@ -301,8 +318,8 @@ class Run:
             ValueError: If they are missing or damaged.
         """
         found: dict[str, Any] = dict(self._parts(CONDITIONS, "conditions to make samples under"))
-        if "text" in found:
-            found["text"] = np.array(self._text["captions"])[found["text"].numpy()]
+        if TEXT in found:
+            found[TEXT] = np.array(self._text["captions"])[found[TEXT].numpy()]
         return {kind: found[kind] for kind in self.kinds}
 
     @property
@@ -321,7 +338,7 @@ class Run:
 
     @cached_property
     def _text(self) -> dict[str, Any]:
-        return dict(json.loads(self._bytes(TEXT, "what captions are read by")))
+        return dict(json.loads(self._bytes(TEXT_FILE, "what captions are read by")))
 
     def _parts(self, name: str, what: str) -> dict[str, Tensor]:
         """The tensors that are kept beside the settings."""
@@ -339,48 +356,40 @@ class Run:
             raise ValueError(f"{self.folder / name}, {what}, cannot be read: {error}") from None
         return data
 
-    def by_kind(self, y: Any) -> dict[str, Any]:
-        """Conditions by their kind: a bare one is of the only kind that the model takes."""
-        return {} if y is None else dict(y) if isinstance(y, dict) else {self.kinds[0]: y}
-
-    def tree_of(self, by_kind: dict[str, Any]) -> Any:
-        """The same as the model takes it: bare where it takes one kind, else a dictionary of those that are given."""
-        return by_kind if len(self.kinds) > 1 else next(iter(by_kind.values()), None)
-
-    def conditions(self, y: Any) -> Any:
-        """Conditions as the model sees them: one kind, or several in a dictionary.
+    def conditions(self, y: Any) -> dict[str, Any] | None:
+        """Conditions by their kind as the model sees them; None where there are none.
 
         Class indices are as they are, numbers come in the units of the data, and text as an array of captions.
         """
-        return self.tree_of({kind: self._condition(kind, value) for kind, value in self.by_kind(y).items()})
+        return {kind: self._condition(kind, value) for kind, value in by_kind(y, self.kinds).items()} or None
 
     def _condition(self, kind: str, value: Any) -> Any:
-        if kind == "numbers":
+        if kind == NUMBERS:
             assert self.normalisation_of_numbers is not None
             return self.normalisation_of_numbers.into(value)
-        if kind == "text":
+        if kind == TEXT:
             texts, index = np.unique(np.asarray(value), return_inverse=True)
             return Text(*(part[torch.from_numpy(index)] for part in self.encoder.encode(texts.tolist())))
         return value
 
-    def conditions_of(self, samples: Samples) -> Any:
+    def conditions_of(self, samples: Samples) -> dict[str, Any] | None:
         """The conditions of samples of the run's data as the model sees them; those of text are rows of a table."""
         found: dict[str, Any] = {}
-        for kind, y in samples.conditions.items():
-            if kind == "text":
+        for kind, y in samples.y.items():
+            if kind == TEXT:
                 found[kind] = tree_map(lambda rows, y=y: rows.take(y), embedded(self.encoder, samples.captions))
             else:
                 found[kind] = self._condition(kind, y)
-        return self.tree_of(found)
+        return found or None
 
-    def raw(self, samples: Samples, rows: Tensor) -> Any:
-        """The conditions of some samples of data like the run's, as `conditions` takes them."""
-        found: dict[str, Any] = {kind: y[rows] for kind, y in samples.conditions.items()}
-        if "text" in found:
-            found["text"] = np.array([samples.captions[k] for k in found["text"].tolist()])
-        return self.tree_of(found)
+    def raw(self, samples: Samples, rows: Tensor) -> dict[str, Any] | None:
+        """The conditions of some samples of data like the run's, as `conditions` takes them; None without any."""
+        found: dict[str, Any] = {kind: y[rows] for kind, y in samples.y.items()}
+        if TEXT in found:
+            found[TEXT] = np.array([samples.captions[k] for k in found[TEXT].tolist()])
+        return found or None
 
-    def some(self, samples: Samples, count: int) -> tuple[Tensor, Any]:
+    def some(self, samples: Samples, count: int) -> tuple[Tensor, dict[str, Any] | None]:
         """So many samples in the units of the data, and their conditions as the model sees them, in memory."""
         x, y = samples.some(count)
         found = self.conditions_of(replace(samples, x=x, y=y, unseen=None))
@@ -398,7 +407,7 @@ class Run:
 
     def new_field(self) -> NetworkField:
         """The field as it was before training."""
-        form = self.encoder.form if "text" in self.kinds else None
+        form = self.encoder.form if TEXT in self.kinds else None
         return self.config.field(self.shape, len(self.classes), len(self.numbers), form)
 
     @contextmanager
@@ -461,15 +470,15 @@ def _refuse_to_replace(folder: Path, has_consent: bool) -> None:
 def _is_begun(folder: Path) -> bool:
     """Whether a folder holds nothing, or what a run left that was killed before it had its config.json."""
     names = {path.name for path in folder.iterdir()}
-    return names <= {SOURCE, CONDITIONS, TEXT, "samples", LOCK, ".config.json"}
+    return names <= {SOURCE, CONDITIONS, TEXT_FILE, "samples", LOCK, ".config.json"}
 
 
 def encoder_for(config: Config, training: Samples) -> Encoder | None:
     """What captions are read by, once it knows those that are trained on; None if captions are not used."""
     encoder = config.encoder()
-    if encoder is None or "text" not in training.conditions:
+    if encoder is None or TEXT not in training.y:
         return None
-    seen = torch.unique(training.conditions["text"]).tolist()
+    seen = torch.unique(training.y[TEXT]).tolist()
     return encoder.fitted([training.captions[k] for k in seen], training.captions)
 
 
@@ -477,20 +486,20 @@ def _kept(samples: Samples, seed: int, encoder: Encoder | None, held_out: Sample
     """The conditions of some training samples, and what reads captions, as files."""
     noise = Noise(seed, stream=KEPT_STREAM)
     rows = noise.permutation(len(samples))[:KEPT]
-    kept = {kind: y[rows] for kind, y in samples.conditions.items()}
+    kept = {kind: y[rows] for kind, y in samples.y.items()}
     parts = {}
     if encoder is not None:
-        distinct, kept["text"] = torch.unique(kept["text"], return_inverse=True)
+        distinct, kept[TEXT] = torch.unique(kept[TEXT], return_inverse=True)
         unseen: list[str] = []
         if held_out is not None and held_out.unseen is not None:
-            apart = torch.unique(held_out.conditions["text"][held_out.unseen])
+            apart = torch.unique(held_out.y[TEXT][held_out.unseen])
             unseen = [samples.captions[k] for k in apart[noise.permutation(len(apart), 1)[:KEPT]].tolist()]
         text = {
             "encoder": encoder.state(),
             "captions": [samples.captions[k] for k in distinct.tolist()],
             "unseen": unseen,
         }
-        parts[TEXT] = json.dumps(text, indent=1).encode()
+        parts[TEXT_FILE] = json.dumps(text, indent=1).encode()
     return {CONDITIONS: safetensors.torch.save(kept), **parts}
 
 

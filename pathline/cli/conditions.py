@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pathline.conditions import CLASS, NUMBERS, TEXT
+from pathline.data.codec import Codec
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.runs import Run, guided
@@ -26,14 +27,17 @@ def bound(
     numbers: str | None = None,
     prompts: Sequence[str] = (),
     negative: str | None = None,
-    own: Any = None,
-) -> tuple[Field, Any]:
+    own: dict[str, Any] | None = None,
+    seed_of_classes: int | None = None,
+) -> tuple[Field, dict[str, Any] | None]:
     """The run's field under the conditions of some samples, and those in the units of the data, as `Run` takes them.
 
-    Without a label sample i has class i mod n; without numbers or prompts it has those of a training sample. Of a model
-    of several kinds of condition, all are those of one training sample unless given; if some are given, the others are
-    null, as far as the model was trained with them dropped on their own. Samples that have conditions of their `own`
-    keep them, but for those that are given. A negative prompt stands beside the conditions that are never null alone.
+    With guidance 0 there are none, as all are ignored. Without a label sample i has class i mod n, or one drawn by the
+    shares of the training data with `seed_of_classes`; without numbers or prompts it has those of a training sample.
+    Of a model of several kinds of condition, all are those of one training sample unless given; if some are given, the
+    others are null, as far as the model was trained with them dropped on their own. Samples that have conditions of
+    their `own` keep them, but for those that are given. A negative prompt stands beside the conditions that are never
+    null alone.
 
     Raises:
         ValueError: If the model takes no such condition, or cannot be guided.
@@ -47,20 +51,20 @@ def bound(
     ):
         if value is not None and not kinds:
             raise ValueError(f"{flag} needs a model with {need}, and {run.folder} was trained without any")
-    y = _conditions(run, count, label, numbers, prompts, own)
-    if y is None:
+    y = _conditions(run, count, label, numbers, prompts, own, seed_of_classes)
+    if not y:
         return field, None
     check_guidance(run, guidance)
     w = 1.0 if guidance is None else guidance
     if negative is None:
-        return guided(field, run.conditions(y), w), y
+        return guided(field, run.conditions(y), w), y if w else None
     if w in (0.0, 1.0):
         raise ValueError(
             f"--negative is what guidance leads away from, and there is none with --guidance {w:g}; take 4, say"
         )
     run.encoder.check([negative])
-    kept = {kind: value for kind, value in run.by_kind(y).items() if kind not in _dropped_alone(run)}
-    away = run.tree_of(kept | {"text": np.repeat(negative, count)})
+    kept = {kind: value for kind, value in y.items() if kind not in _dropped_alone(run)}
+    away = kept | {TEXT: np.repeat(negative, count)}
     return guided(field, run.conditions(y), w, run.conditions(away)), y
 
 
@@ -76,50 +80,46 @@ def check_guidance(run: Run, w: float | None) -> None:
         raise ValueError(f"--guidance needs a model trained with labels dropped, and {run.folder} was with --drop 0")
 
 
-def array_of(run: Run, y: Any) -> NDArray[Any]:
-    """Conditions as one array: bare, or one of records where they are of several kinds."""
-    parts = {kind: np.asarray(value) for kind, value in run.by_kind(y).items()}
-    if len(run.kinds) == 1:
-        return parts[run.kinds[0]]
-    kinds = [(kind, part.dtype, part.shape[1:]) for kind, part in parts.items()]
-    found = np.empty(len(next(iter(parts.values()))), kinds)
-    for kind, part in parts.items():
-        found[kind] = part
-    return found
-
-
 def _dropped_alone(run: Run) -> set[str]:
     """The kinds that were dropped in training while others stayed, so that each may be null beside these."""
     shares = run.config.shares()
     return {kind for kind, share in shares.items() if share} if isinstance(shares, dict) else set()
 
 
-def _conditions(run: Run, count: int, label: str | None, numbers: str | None, prompts: Sequence[str], own: Any) -> Any:
-    index = torch.arange(count)
+def _conditions(
+    run: Run,
+    count: int,
+    label: str | None,
+    numbers: str | None,
+    prompts: Sequence[str],
+    own: dict[str, Any] | None,
+    seed_of_classes: int | None,
+) -> dict[str, Any]:
+    index, kinds = torch.arange(count), run.kinds
     given: dict[str, Any] = {}
     if label is not None:
-        given["class"] = torch.full_like(index, class_index(label, run.classes))
+        given[CLASS] = torch.full_like(index, class_index(label, run.codec))
+    elif seed_of_classes is not None:
+        given[CLASS] = run.codec.drawn(count, seed_of_classes)
     if numbers is not None:
-        given["numbers"] = numbers_from(numbers, run.numbers).expand(count, -1)
+        given[NUMBERS] = numbers_from(numbers, run.numbers).expand(count, -1)
     if prompts:
         run.encoder.check(prompts)
-        if not (all(map(str.strip, prompts)) or run.config.drop or "text" in _dropped_alone(run)):
+        if not (all(map(str.strip, prompts)) or run.config.drop or TEXT in _dropped_alone(run)):
             raise ValueError(
                 f"--prompt must not be empty, as that stands for no condition, which {run.folder} never learned: it "
                 "was trained with --drop 0"
             )
-        given["text"] = np.array(prompts)[index.numpy() % len(prompts)]
-    if run.kinds == ("class",):
-        return given.get("class", index % len(run.classes))
-    if not run.kinds:
-        return None
+        given[TEXT] = np.array(prompts)[index.numpy() % len(prompts)]
+    if kinds == (CLASS,):
+        return given or {CLASS: index % len(run.classes)}
     if own is not None:
-        return run.tree_of({kind: given.get(kind, value) for kind, value in run.by_kind(own).items()})
+        return {kind: given.get(kind, value) for kind, value in own.items()}
     null = _dropped_alone(run) if given else set()
-    others = [kind for kind in run.kinds if kind not in given and kind not in null]
+    others = [kind for kind in kinds if kind not in given and kind not in null]
     kept = run.kept() if others else {}
     given |= {kind: kept[kind][index % len(kept[kind])] for kind in others}
-    return run.tree_of({kind: given[kind] for kind in run.kinds if kind in given})
+    return {kind: given[kind] for kind in kinds if kind in given}
 
 
 def prompts_from(prompt: str | None, path: Path | None) -> list[str]:
@@ -157,12 +157,13 @@ def numbers_from(text: str, names: tuple[str, ...]) -> Tensor:
     return found
 
 
-def class_index(label: str, classes: tuple[str, ...]) -> int:
-    """The index of a class, from its name or itself."""
-    if label in classes:
-        return classes.index(label)
-    if label.isdecimal() and int(label) < len(classes):
-        return int(label)
-    raise ValueError(
-        f"--class must be one of {', '.join(classes)}, or an index from 0 to {len(classes) - 1}, got {label!r}"
-    )
+def class_index(label: str, codec: Codec) -> int:
+    """The index of a class, from its name or itself.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    try:
+        return codec.index(label)
+    except ValueError as error:
+        raise ValueError(f"--class {error}") from None

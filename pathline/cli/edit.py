@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from pathline.cli.conditions import array_of, bound, check_guidance, prompts_from
+from pathline.cli.conditions import bound, check_guidance, prompts_from
 from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of
@@ -237,7 +237,7 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
 
 def _write(run: Run, before: Tensor, after: Tensor, y: Any, out: Path) -> None:
     if out.suffix.lower() == ".npz":
-        arrays = {"x": after.numpy()} if y is None else {"x": after.numpy(), "y": array_of(run, y)}
+        arrays = {"x": after.numpy()} if y is None else {"x": after.numpy(), "y": run.codec.array(y)}
         with out.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     elif len(run.shape) == 3:

@@ -86,25 +86,27 @@ def sample_conditions(run: Run, field: NetworkField, w: float) -> Tensor:
     return run.normalisation.back(sample(target, (count, *run.shape), steps=STEPS, seed=0, start=run.start(count)))
 
 
-def conditions(run: Run) -> tuple[int, Any]:
+def conditions(run: Run) -> tuple[int, dict[str, Any] | None]:
     """The number of samples in a picture, and the condition of each: ten of each class, say."""
     count = POINTS if len(run.shape) == 1 else COLUMNS * (len(run.classes) or COLUMNS)
     return count, labels(run, count, COLUMNS)
 
 
-def labels(run: Run, count: int, columns: int) -> Any:
+def labels(run: Run, count: int, columns: int) -> dict[str, Any] | None:
     """The conditions of a picture: one class after another, or those of training samples.
 
     Rows of images go up by the first number: each is a training sample in the middle of an equal share of them. Rows of
     captions are those of training samples, and in the lower half of what was held out as unseen, if anything was.
     """
     index = torch.arange(count)
-    if run.kinds in ((), ("class",)):
-        return index * len(run.classes) // count if run.classes else None
+    if not run.kinds:
+        return None
+    if run.kinds == ("class",):
+        return {"class": index * len(run.classes) // count}
     kept = run.kept()
     size = len(next(iter(kept.values())))
     if len(run.shape) == 1:
-        return run.tree_of({kind: value[index % size] for kind, value in kept.items()})
+        return {kind: value[index % size] for kind, value in kept.items()}
     row = index // columns
     if run.kinds[0] == "numbers":
         row = kept["numbers"][:, 0].argsort()[(2 * row + 1) * columns * size // (2 * count)]
@@ -113,12 +115,11 @@ def labels(run: Run, count: int, columns: int) -> Any:
         seen, rows = found["text"][: count // columns // 2 * columns : columns], -(-count // columns)
         apart = np.resize(run.unseen_captions, rows - len(seen))
         found["text"] = np.concatenate((seen, apart)).repeat(columns)[:count]
-    return run.tree_of(found)
+    return found
 
 
-def row_names(run: Run, y: Any) -> list[str]:
+def row_names(run: Run, by_kind: dict[str, Any]) -> list[str]:
     """What rows of images are called, from their conditions."""
-    by_kind = run.by_kind(y)
     if "text" in by_kind:
         unseen = set(run.unseen_captions)
         return [f"{plain(text)}{' *' if text in unseen else ''}" for text in by_kind["text"].tolist()]
@@ -170,7 +171,7 @@ def _frame(run: Run, x: Tensor, y: Any, low: Any, high: Any) -> Any:
 def points(run: Run, x: Tensor, y: Any, has_key: bool = True, ax: Axes | None = None) -> Axes:
     """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
     names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
-    by_kind = run.by_kind(y)
+    by_kind = y or {}
     if "numbers" in by_kind and "class" not in by_kind:
         ax = scatter(
             plane(x), values=by_kind["numbers"][:, 0].numpy(), bar=plain(run.numbers[0]) if has_key else "", ax=ax

@@ -14,7 +14,7 @@ import tyro
 from torch import Tensor
 
 from pathline.cli import tuned
-from pathline.cli.conditions import array_of, bound, prompts_from
+from pathline.cli.conditions import bound, prompts_from
 from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import plain, points, value_range
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
@@ -208,14 +208,14 @@ def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arg
 
 def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
     if out.suffix.lower() == ".npz":
-        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": array_of(run, y)}
+        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": run.codec.array(y)}
         with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ
             np.savez(file, **arrays)  # type: ignore[arg-type]
     elif out.suffix.lower() == ".csv":
         _write_table(run, raw, y, out)
     elif len(run.shape) == 3:
         low, high = value_range(run.normalisation)
-        texts = {*run.by_kind(y).get("text", ())}
+        texts = {*(y or {}).get("text", ())}
         title = plain(str(*texts)) if len(texts) == 1 else ""
         save(image_grid((raw.numpy() - low) / (high - low), min(10, len(raw)), title=title), out)
     else:
@@ -226,7 +226,7 @@ def _write_table(run: Run, raw: Tensor, y: Any, out: Path) -> None:
     """Rows as they were trained on, what they are conditioned on last."""
     header = list(run.columns or (str(i + 1) for i in range(run.shape[0])))
     parts = [raw.numpy().astype(str)]  # as many digits as tell a number from its neighbours
-    for kind, value in run.by_kind(y).items():
+    for kind, value in (y or {}).items():
         if kind == "numbers":
             header += run.numbers
             parts.append(value.numpy().astype(str))

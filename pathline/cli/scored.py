@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from pathline.conditions import CLASS
 from pathline.data.files import ARRAYS, TABLES, FileSource
 from pathline.data.named import source_of
 from pathline.data.normalisation import Normalisation
@@ -139,7 +140,7 @@ def others(run: Run, data: str, count: int, is_free: bool) -> Points:
         share = 1 - run.config.held_out
         about = f"the model was trained on {share:.0%} of {data}; leave out --data to score the rest of it alone"
     rows = _some(_places(samples), count)
-    y = None if samples.y is None or is_free else _conditions(run, data, samples, rows)
+    y = None if not samples.y or is_free else _conditions(run, data, samples, rows)
     if y is None and not is_free and run.kinds:
         named = {"class": "classes", "numbers": "numbers", "text": "captions"}
         what = " and ".join(named[kind] for kind in run.kinds)
@@ -194,38 +195,36 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
         raise
 
 
-def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> Any:
+def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> dict[str, Any] | None:
     """The conditions of some samples as the run takes them; None if it takes none, or the samples lack a kind.
 
     Raises:
         ValueError: If the run knows no such class, or they have other numbers.
     """
-    known = samples.conditions
     if "numbers" in run.kinds and len(samples.numbers) != len(run.numbers):
         raise ValueError(
             f"--data must have the numbers that {run.folder} is conditioned on, {', '.join(run.numbers)}, got "
             f"{', '.join(samples.numbers) or 'classes'} from {data}; score it without them by --unconditional"
         )
-    if not run.kinds or not set(run.kinds) <= known.keys():
+    if not run.kinds or not set(run.kinds) <= samples.y.keys():
         return None
-    found = run.by_kind(run.raw(samples.keeping(run.kinds), rows))
-    if "class" in found:
-        found["class"] = _places_of(run, data, samples)[found["class"].long()]
-    return run.tree_of(found)
+    found = run.raw(samples.keeping(run.kinds), rows)
+    if found and CLASS in found:
+        found[CLASS] = _places_of(run, data, samples)[found[CLASS]]
+    return found
 
 
 def _places_of(run: Run, data: str, samples: Samples) -> Tensor:
     """For each class of the samples its index in the run."""
-    names = samples.classes
-    if all(name in run.classes for name in names):
-        return torch.tensor([run.classes.index(name) for name in names])
-    if all(name.isdecimal() and int(name) < len(run.classes) for name in names):
-        return torch.tensor([int(name) for name in names])
-    unknown = next(name for name in names if name not in run.classes)
-    row = int((samples.conditions["class"] == names.index(unknown)).nonzero()[0])
+    places = run.codec.indices(samples.classes)
+    if min(places) >= 0:
+        return torch.tensor(places)
+    unknown = places.index(-1)
+    row = int((samples.y[CLASS] == unknown).nonzero()[0])
     raise ValueError(
-        f"--data must have the classes that {run.folder} knows, {', '.join(run.classes)}, got {unknown!r} in row "
-        f"{row} of {data}, counted from 0; score it without classes by --unconditional"
+        f"--data must have the classes that {run.folder} knows, {', '.join(run.classes)}, got "
+        f"{samples.classes[unknown]!r} in row {row} of {data}, counted from 0; score it without classes by "
+        "--unconditional"
     )
 
 

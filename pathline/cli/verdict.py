@@ -91,7 +91,7 @@ def keep(run: Run, found: Sequence[Found], outputs: Outputs) -> str:
 def _rows(run: Run, found: Found) -> str:
     """A row a sample."""
     points, scores = found.points, found.scores
-    by_kind = run.by_kind(points.y)
+    by_kind = points.y or {}
     names = [name for kind in by_kind for name in (run.numbers if kind == "numbers" else (kind,))] or ["class"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -145,7 +145,7 @@ def _ranking(run: Run, found: Found) -> Axes:
     x, nats, places = found.points.x[kept], found.scores.nats[kept].numpy(), found.points.places[kept].tolist()
     if len(run.shape) == 3:
         low, high = value_range(run.normalisation)
-        classes = run.by_kind(found.points.y).get("class")
+        classes = (found.points.y or {}).get("class")
         names = [] if classes is None else [plain(run.classes[k]) for k in classes[kept].tolist()]
         pictures = ((x - low) / (high - low)).numpy()
         return ranked_images(pictures if run.shape[0] in (1, 3) else pictures[:, :1], nats, names)[0]

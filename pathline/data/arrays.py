@@ -22,13 +22,13 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pathline.conditions import KINDS
 from pathline.data.cache import IN_MEMORY, About, Block, InFile, cache_folder, free_bytes
 from pathline.data.captions import caption_of, told, without_text
-from pathline.data.classes import EXACT, ROUNDED, Classes, more, name_of
+from pathline.data.classes import EXACT, ROUNDED, TYPE_OF, Classes, more, name_of
 from pathline.data.layouts import Layout
 from pathline.data.mapped import Mapped
 from pathline.data.rows import BLOCK
-from pathline.data.source import KINDS
 
 DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
 LONGEST = 10_000  # bytes of a header: NumPy reads no longer ones, but has them in memory first
@@ -358,10 +358,10 @@ class _Conditions:
     def __init__(self, path: Path, count: int, has_captions: bool) -> None:
         self.path, self.count, self.has_captions = path, count, has_captions
         self.y: dict[str, NDArray[Any]] = {}
-        self.classes = Classes(f"{path}: y", "save y[:, None] to condition on them as numbers, ")
+        self.classes = Classes(f"{path}: y", "save y.astype(float)[:, None] to condition on them as numbers, ")
         self.numbers: tuple[str, ...] = ()
         self.captions: dict[str, int] = {}
-        self.unused = ""
+        self.unused = self.class_type = ""
 
     def read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> None:
         """All of y."""
@@ -397,12 +397,13 @@ class _Conditions:
             numbers=self.numbers,
             relabel=relabel,
             captions=tuple(self.captions),
+            class_type=self.class_type,
         )
 
     def _kind(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> str:
         kind, dimensions = header.dtype.kind, len(header.shape)
-        if dimensions == 2 and kind in "buif":
-            return "numbers"
+        if dimensions == 2 and kind in "buif" and (kind == "f" or header.shape[1] > 1):
+            return "numbers"  # a column of whole numbers, as tables hold labels, is classes
         if dimensions == 1 and kind == "f" and _has_fractions(archive, info, header):
             return "numbers"
         return "text" if self.has_captions and kind == "U" else "class"
@@ -424,6 +425,7 @@ class _Conditions:
             self.numbers = tuple(f"y{i + 1}" for i in range(found.shape[1])) if found.shape[1] > 1 else ("y",)
             return found
         what = "caption" if kind == "text" else "class"
+        shape = shape[:1] if shape[1:] == (1,) else shape
         if shape != (self.count,):
             raise _Refused(f"{where} must have shape ({self.count},), a {what} for each sample of x, got {shape}")
         if dtype.kind not in ("U" if kind == "text" else "buifSU"):
@@ -432,6 +434,7 @@ class _Conditions:
         if dtype.itemsize > BLOCK:
             raise ValueError
         if kind == "class":
+            self.class_type = TYPE_OF[dtype.kind]
             return np.concatenate([_of_classes(block, self.classes) for block in blocks])
         return np.concatenate([self._of_captions(block, where) for block in blocks])
 

@@ -31,12 +31,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pathline.conditions import KINDS, NUMBERS
 from pathline.data.mapped import Mapped, wide
 from pathline.data.normalisation import Normalisation
 from pathline.data.rows import BLOCK, Array, Rows
-from pathline.data.source import KINDS, Samples, Source, tree_of
+from pathline.data.source import Samples, Source
 
-VERSION = 5  # of what is written, so that another pathline's files are not read
+VERSION = 6  # of what is written, so that another pathline's files are not read
 CAPTIONS = "captions.json"
 IN_MEMORY = 1 << 26  # bytes: what is smaller is read whole
 ABANDONED = 3600  # seconds after which what nobody has written to is a dead process's
@@ -87,6 +88,8 @@ class About:
     """The index of each class that was handed over, among `classes`: names are known in their order only at the end."""
     captions: tuple[str, ...] = ()
     """Those that are different, in the order of their indices."""
+    class_type: str = ""
+    """What the values of classes are, of `classes.TYPES`; as the names have it unless given."""
     left_out: str = ""
     """What each start warns of: the bad samples that were left out."""
 
@@ -335,7 +338,7 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
         y = {kind: torch.from_numpy(_read(folder, arrays[kind])) for kind in KINDS if kind in arrays}
         samples = Samples(
             x=_rows(folder, arrays["x"], folder / f"units-{about['digest'][:24]}"),
-            y=tree_of({kind: each if kind == "numbers" else each.long() for kind, each in y.items()}),
+            y={kind: each if kind == NUMBERS else each.long() for kind, each in y.items()},
             classes=tuple(about["classes"]),
             normalisation=units,
             title=about["title"],
@@ -345,6 +348,7 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
             fingerprint=about["digest"],
             numbers=tuple(about["numbers"]),
             captions=_captions(folder / CAPTIONS, about["captions"]) if about["captions"] else (),
+            class_type=about["class_type"],
         )
         return samples, str(about["left_out"])
     except (OSError, ValueError, KeyError, TypeError):

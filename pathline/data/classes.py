@@ -18,6 +18,8 @@ MOST = 1 << 16  # classes: a table of a learned vector for each must fit a model
 LONGEST = 1000  # letters of a name
 EXACT = 1 << 53  # float64 holds all whole numbers below, and every second one beyond
 ROUNDED = "a whole number below 2**53, as float64 rounds larger ones (subtract an offset first)"
+INT, FLOAT, BOOL, STR = TYPES = ("int", "float", "bool", "str")  # what the values of classes are
+TYPE_OF = {"i": INT, "u": INT, "f": FLOAT, "b": BOOL, "S": STR, "U": STR}  # by the kind of an array's type
 
 
 class Classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pathline.data.arrays import refuse_bomb, refuse_large
 from pathline.data.cache import About, Block
-from pathline.data.classes import EXACT, ROUNDED, name_of
+from pathline.data.classes import BOOL, EXACT, FLOAT, INT, ROUNDED, STR, name_of
 from pathline.data.rows import BLOCK
 from pathline.data.tables import Columns
 
@@ -45,7 +46,7 @@ def read_parquet(path: Path, label: str, numbers: str) -> Iterator[Block | About
             for batch in file.iter_batches(max(1, BLOCK // (8 * len(names)))):
                 yield from _block(batch, columns, row)
                 row += len(batch)
-            yield columns.finish()
+            yield replace(columns.finish(), class_type=_class_type(file.schema_arrow, columns))
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from error
 
@@ -66,6 +67,20 @@ def _check_types(schema: Any, columns: Columns) -> None:
             raise ValueError(
                 f"{columns.path}, column {field.name!r}: must hold numbers, got the type {field.type}; {hint}"
             )
+
+
+def _class_type(schema: Any, columns: Columns) -> str:
+    """What the values of classes are."""
+    from pyarrow import types
+
+    if columns.of_label is None:
+        return ""
+    of_label = schema.types[columns.of_label]
+    of_label = of_label.value_type if types.is_dictionary(of_label) else of_label
+    for is_kind, name in ((types.is_boolean, BOOL), (types.is_integer, INT), (types.is_floating, FLOAT)):
+        if is_kind(of_label):
+            return name
+    return STR
 
 
 def _block(batch: Any, columns: Columns, first: int) -> Iterator[Block]:

@@ -8,33 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pathline.conditions import CLASS, KINDS, NUMBERS, TEXT, by_kind, indices_of
 from pathline.data.normalisation import Normalisation
 from pathline.data.rows import BLOCK, Array, Rows, blocks_of
 from pathline.noise import Noise
 
 SPLIT_STREAM = 6
-KINDS = ("class", "numbers", "text")  # of conditions, in the order of every tree of them
-
-T = TypeVar("T")
-
-
-def tree_of(conditions: Mapping[str, T]) -> T | dict[str, T] | None:
-    """Conditions by kind as one: None if there are none, the bare one if it is alone, else a dict in order of `KINDS`.
-
-    Raises:
-        ValueError: If one is of no known kind.
-    """
-    _check_kinds(conditions)
-    found = {kind: conditions[kind] for kind in KINDS if kind in conditions}
-    return found if len(found) > 1 else next(iter(found.values()), None)
 
 
 def _check_kinds(kinds: Collection[str]) -> None:
@@ -48,11 +35,12 @@ class Samples:
     """A data set, in memory, in a mapped file, or made as it is asked for.
 
     A sample may have conditions of several kinds: "class", an index into `classes`, and "text", one into `captions`,
-    both of shape `(samples,)` in int64; and "numbers", of shape `(samples, numbers)` in float64.
+    both of shape `(samples,)` in int64; and "numbers", of shape `(samples, numbers)` in float64. They are given by
+    their kind, or bare if `classes`, `numbers` and `captions` name one kind only; a kind without names is a class.
 
     Attributes:
         x: Raw data, of shape `(samples, *shape)`.
-        y: The conditions as `tree_of` makes one of them: None, the bare one, or several by their kind.
+        y: The conditions by their kind, in the order of `KINDS`; none unless given.
         classes: The names of the classes.
         normalisation: Into the units of the model; None if it is to be learned from the part that is trained on.
         title: What it is, in a line.
@@ -65,13 +53,14 @@ class Samples:
         captions: The distinct captions.
         unseen: Of shape `(samples,)`, whether a sample is never to be trained on, as what it is made of is only to be
             seen apart; None if all may be.
+        class_type: What the values of the classes are, of `classes.TYPES`; as their names have it unless given.
 
     Raises:
-        ValueError: If `y` does not hold the kinds of condition that are named, or `unseen` has another shape.
+        ValueError: If `y` holds kinds of condition that are not named, or `unseen` has another shape.
     """
 
     x: Array
-    y: Tensor | dict[str, Tensor] | None
+    y: Any  # a dictionary, once the samples are made
     classes: tuple[str, ...]
     normalisation: Normalisation | None
     title: str
@@ -83,16 +72,20 @@ class Samples:
     normalisation_of_numbers: Normalisation | None = None
     captions: tuple[str, ...] = ()
     unseen: Tensor | None = None
+    class_type: str = ""
 
     def __post_init__(self) -> None:
-        named = [kind for kind, names in self._names().items() if names]
-        if isinstance(self.y, dict) and (len(named) < 2 or list(self.y) != named):
+        named = tuple(kind for kind, names in self._names().items() if names) or KINDS[:1]
+        y = by_kind(self.y, named)
+        missing = [kind for kind in named[: len(named) if y else 0] if kind not in y]
+        if missing:
             raise ValueError(
-                f"y must be what tree_of makes of the kinds that are named in classes, numbers and captions, "
-                f"{', '.join(named) or 'none'}, got {', '.join(self.y) or 'none'}"
+                f"y must hold all that is named in classes, numbers and captions, {', '.join(named)}, got "
+                f"{', '.join(y)}"
             )
-        if isinstance(self.y, Tensor) and len(named) > 1:
-            raise ValueError(f"y must hold {' and '.join(named)} by their kind, as both are named, got one tensor")
+        if self.classes and CLASS in y:
+            y[CLASS] = indices_of(y[CLASS], len(self.classes))
+        object.__setattr__(self, "y", y)
         if self.unseen is not None and (self.unseen.dtype, self.unseen.shape) != (torch.bool, (len(self),)):
             raise ValueError(
                 f"unseen must be booleans of shape ({len(self)},), got {self.unseen.dtype} of shape "
@@ -107,10 +100,8 @@ class Samples:
 
     @property
     def conditions(self) -> dict[str, Tensor]:
-        """The conditions by their kind, in the order of `KINDS`; one that has no names is a class."""
-        if self.y is None or isinstance(self.y, dict):
-            return dict(self.y or {})
-        return {next((kind for kind, names in self._names().items() if names), KINDS[0]): self.y}
+        """Another name of `y`."""
+        return dict(self.y)
 
     @property
     def units(self) -> Normalisation:
@@ -120,7 +111,7 @@ class Samples:
     @property
     def units_of_numbers(self) -> Normalisation | None:
         """The same for the numbers in `y`; None if there are none."""
-        y = self.conditions.get("numbers")
+        y = self.y.get(NUMBERS)
         return None if y is None else self.normalisation_of_numbers or Normalisation.of(y, self.numbers)
 
     @property
@@ -141,8 +132,8 @@ class Samples:
         found = hashlib.sha256()
         for block in blocks_of(self.x):
             found.update(block.numpy().tobytes())
-        for kind, y in self.conditions.items():
-            found.update(kind.encode() if isinstance(self.y, dict) else b"")
+        for kind, y in self.y.items():
+            found.update(kind.encode() if len(self.y) > 1 else b"")  # digests of runs that were kept stay as they are
             found.update(y.numpy().tobytes())
         found.update(json.dumps(self.captions).encode() if self.captions else b"")
         return found.hexdigest()
@@ -160,22 +151,23 @@ class Samples:
             ValueError: If a kind is unknown.
         """
         _check_kinds(kinds)
-        kept = {kind: y for kind, y in self.conditions.items() if kind in kinds}
-        if kept.keys() == self.conditions.keys():
+        kept = {kind: y for kind, y in self.y.items() if kind in kinds}
+        if kept.keys() == self.y.keys():
             return self
         return replace(
             self,
-            y=tree_of(kept),
-            classes=self.classes if "class" in kept else (),
-            numbers=self.numbers if "numbers" in kept else (),
-            captions=self.captions if "text" in kept else (),
-            normalisation_of_numbers=self.normalisation_of_numbers if "numbers" in kept else None,
+            y=kept,
+            classes=self.classes if CLASS in kept else (),
+            class_type=self.class_type if CLASS in kept else "",
+            numbers=self.numbers if NUMBERS in kept else (),
+            captions=self.captions if TEXT in kept else (),
+            normalisation_of_numbers=self.normalisation_of_numbers if NUMBERS in kept else None,
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Tensor | dict[str, Tensor] | None:
-        return tree_of({kind: change(y) for kind, y in self.conditions.items()})
+    def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        return {kind: change(y) for kind, y in self.y.items()}
 
-    def some(self, count: int) -> tuple[Tensor, Tensor | dict[str, Tensor] | None]:
+    def some(self, count: int) -> tuple[Tensor, dict[str, Tensor]]:
         """So many of the samples and their conditions, in memory: one at random of each even stretch, or all.
 
         Data is often in the order of its classes, so the first of them would stand for a few only.
@@ -218,7 +210,7 @@ class Samples:
         """
         order = Noise(seed, stream=SPLIT_STREAM).permutation(len(self))
         order = order if self.unseen is None else order[~self.unseen[order]]
-        held = _held_out(len(self), order, self.conditions.get("class") if self.classes else None, share)
+        held = _held_out(len(self), order, self.y.get(CLASS) if self.classes else None, share)
         held = held if held.any() else _held_out(len(self), order, None, share)
         held = held if self.unseen is None else held | self.unseen
         if held.all() or not held.any():

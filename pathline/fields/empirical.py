@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pathline.conditions import CLASS, by_kind
 from pathline.fields.exact import kinds_of
 from pathline.fields.field import Field, gaussian, on_path, tuple_of
 from pathline.paths.path import GaussianPath
@@ -53,7 +54,8 @@ class EmpiricalField(Field):
         data: Of shape `(samples, *shape)`.
         path: From noise to it.
         bandwidth: The standard deviation of the normal around each point. With 0 nothing can be read at pure data.
-        y: Class indices of shape `(samples,)`: `given(label)` is then the field of one class, exactly.
+        y: Class labels, whole numbers of shape `(samples,)`, alone or as `{"class": ...}`: `given(label)` is then the
+            field of one class, exactly.
         prediction: The head that samplers see.
 
     Raises:
@@ -70,10 +72,11 @@ class EmpiricalField(Field):
         data: Rows,
         path: GaussianPath,
         bandwidth: float = 0.0,
-        y: Tensor | NDArray[Any] | None = None,
+        y: Any = None,
         prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
     ) -> None:
         super().__init__()
+        y = by_kind(y, (CLASS,)).get(CLASS)
         y = None if y is None else torch.as_tensor(y)
         gaussian(path)
         if data.ndim < 2 or not len(data) or not _is_real(data):
@@ -161,7 +164,7 @@ class EmpiricalField(Field):
             return self
         if self.y is None:
             raise ValueError("this field takes no condition: its data has no labels; EmpiricalField(..., y=labels)")
-        y = torch.as_tensor(y)
+        y = torch.as_tensor(by_kind(y, (CLASS,))[CLASS])
         if y.ndim > 1 or not y.numel() or y.is_floating_point() or y.dtype == torch.bool:
             raise ValueError(f"y must be a class index, or one for each point, got {y.dtype} of shape {tuple(y.shape)}")
         return _OfClasses(self, y)

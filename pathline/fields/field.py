@@ -106,6 +106,18 @@ class Field(nn.Module, ABC):
             f"{type(self).__name__} takes no condition; only a field with one can be guided or given a class"
         )
 
+    def checked(self, y: Any) -> Any:
+        """Conditions of training data as this field takes them; as they are, unless the field knows better.
+
+        Raises:
+            ValueError: If it takes no such conditions.
+        """
+        return y
+
+    def bound(self, y: Any) -> Field:
+        """The field under conditions that were checked, some of which may be null already: what training binds."""
+        return self.given(y)
+
     def take(self, index: Tensor | slice) -> Field:
         """The same field for some samples of its batch: an unconditional field is the same for all."""
         return self

@@ -89,6 +89,14 @@ class ForeignField(Field):
         """
         return self.field.given(y)
 
+    def bound(self, y: Any) -> Field:
+        """The same for conditions that were checked."""
+        return self.field.bound(y)
+
+    def checked(self, y: Any) -> Any:
+        """The conditions as the module takes them."""
+        return self.field.checked(y)
+
     @property
     def null(self) -> Any:
         """The condition that stands for none, in a batch of one; None where it was not given."""

@@ -7,6 +7,7 @@ the point and the time, never the data.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from pathline.conditions import as_batch, batches_of, by_kind
 from pathline.fields.field import Field
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
@@ -29,7 +31,8 @@ class NetworkField(Field):
     bfloat16 or float16, say. It sees them rounded, and the time as it is; what it says has the dtype of the points.
 
     A network may have an attribute `null`, the condition that stands for none, for one sample: a class index, say.
-    Without it the network is given None.
+    Without it the network is given None. One whose `null` is a dictionary declares the kinds of condition that it
+    takes, and is given a dictionary of them, each a batch; any other is given conditions as they come.
     """
 
     def __init__(
@@ -54,29 +57,47 @@ class NetworkField(Field):
     def given(self, y: Any) -> Field:
         """The field under a condition: one value for all samples, or one per sample; None is the null condition.
 
-        Where the null condition is a vector, of k numbers, y has shape `(samples, k)`; `(k,)` is one value for all.
-        Where it is a dictionary, of several kinds, so is y: a kind that is left out, or None, is null.
+        A network that declares kinds of condition (`classes=...`, `numbers=...`, `text=...`) takes a dictionary of
+        them, in which a kind that is left out, or None, is null. Where it has one kind only, its value may be bare.
+        Numbers have shape `(samples, k)`; `(k,)` is one value for all. Any other network is given `y` as it is.
 
         Raises:
-            ValueError: If the network takes no condition, or not one of such a kind.
+            ValueError: If the network takes no condition, not one of such a kind, or a label is no class's index.
         """
+        return self.bound(self.checked(y))
+
+    def bound(self, y: Any) -> Field:
+        """The field under conditions that were checked, the null among them: what training binds."""
+        self._check_takes_one()
+        null = self.null
+        if y is None:
+            return Given(self, null)
+        if isinstance(null, Mapping):
+            return Given(self, {**null, **batches_of(by_kind(y, tuple(null)), null)})
+        y = torch.as_tensor(y) if isinstance(y, list) else tree_map(torch.as_tensor, y)  # a tree is no list
+        return Given(self, y if null is None else tree_map(as_batch, y, null))
+
+    def checked(self, y: Any) -> Any:
+        """Conditions by their kind, each a batch of tensors: what `given` and `train` make of those of their caller.
+
+        Those of a network that declares no kinds are left as they are.
+
+        Raises:
+            ValueError: If the network takes none, or none of such a kind, or a label is not the index of a class.
+        """
+        self._check_takes_one()
+        null = self.null
+        if y is None or not isinstance(null, Mapping):
+            return y
+        classes = getattr(self.network, "classes", None)
+        return batches_of(by_kind(y, tuple(null)), null, None if isinstance(classes, bool) else classes)
+
+    def _check_takes_one(self) -> None:
         if not takes_condition(self.network):
             raise ValueError(
                 f"{type(self.network).__name__} takes no condition: its forward must accept (x, t, y); "
                 "train it with labels (classes=..., numbers=... or text=...) to give it one or to guide it"
             )
-        if isinstance(y, list):  # of labels; a tree is a tuple or a dictionary
-            y = torch.as_tensor(y)
-        null = self.null
-        if y is None:
-            return Given(self, null)
-        if isinstance(null, dict):
-            if not isinstance(y, dict) or not y.keys() <= null.keys():
-                got = ", ".join(map(str, y)) if isinstance(y, dict) else type(y).__name__
-                raise ValueError(f"y must be a dictionary of {', '.join(null)}, as far as each is given, got {got}")
-            y = {kind: none if y.get(kind) is None else y[kind] for kind, none in null.items()}
-        y = tree_map(torch.as_tensor, y)
-        return Given(self, y if null is None else tree_map(_as_rows, y, null))
 
     @property
     def null(self) -> Any:
@@ -150,13 +171,6 @@ def takes_condition(network: nn.Module) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _as_rows(leaf: Tensor, null: Tensor) -> Tensor:
-    """Conditions in a batch, where they come without it: one for all samples, or single numbers one each."""
-    one = null.shape[1:]
-    is_bare = leaf.ndim < null.ndim and (leaf.shape == one or one.numel() == 1)
-    return leaf.reshape(-1, *one) if is_bare else leaf
 
 
 def _in(dtype: torch.dtype, leaf: Any) -> Any:

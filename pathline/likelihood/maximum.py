@@ -87,7 +87,7 @@ class MaximumLikelihood(Loss):
 
     def errors(self, point: ProbedData, y: Any = None) -> Tensor:
         """The negative log-density of each sample, per number of it, of shape `(batch,)`."""
-        field, x = self.field if y is None else self.field.given(y), point.data
+        field, x = self.field if y is None else self.field.bound(y), point.data
         end, change = carry(
             field, x, self.times, self.solver, self.divergence, point.vectors, self.gradient, point.shift
         )

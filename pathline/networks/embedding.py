@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pathline.conditions import CLASS, NUMBERS, TEXT, by_kind
 from pathline.networks.text import TextEmbedding, TextForm, Words
 from pathline.tensors import is_eager
 
@@ -77,8 +78,10 @@ class ClassEmbedding(nn.Module):
         """
         if y is None:
             return self.table.weight[self.classes].expand(batch, -1)
-        if y.is_floating_point():
-            raise ValueError(f"y must hold class indices, whole numbers, got {y.dtype}")
+        if y.is_floating_point() or y.ndim != 1:
+            raise ValueError(
+                f"y must hold class indices, whole numbers of shape ({batch},), got {y.dtype} of shape {tuple(y.shape)}"
+            )
         if is_eager(y) and y.device.type == "cpu" and y.numel():
             low, high = int(y.min()), int(y.max())
             if low < 0 or high > self.classes:
@@ -86,7 +89,7 @@ class ClassEmbedding(nn.Module):
                     f"y must be a class index from 0 to {self.classes - 1} ({self.classes} is the null class), "
                     f"got {low if low < 0 else high}"
                 )
-        return self.table(y)  # type: ignore[no-any-return]
+        return self.table(y.long())  # type: ignore[no-any-return]
 
 
 class NumberEmbedding(nn.Module):
@@ -146,8 +149,8 @@ class Conditioning(nn.Module):
 
     Attributes:
         kinds: What else is known, of class, numbers and text.
-        null: The condition of one sample that stands for none: the class beyond the last, a NaN for each number, a
-            caption without a word. Of several kinds, a dictionary of theirs.
+        null: The condition of one sample that stands for none, by its kind: the class beyond the last, a NaN for each
+            number, a caption without a word. None where nothing else is known.
     """
 
     def __init__(
@@ -160,13 +163,13 @@ class Conditioning(nn.Module):
         self.text = TextEmbedding(text, width) if text else None
         null: dict[str, Any] = {}
         if classes:
-            null["class"] = classes
+            null[CLASS] = classes
         if numbers:
-            null["numbers"] = torch.full((numbers,), math.nan)
+            null[NUMBERS] = torch.full((numbers,), math.nan)
         if self.text is not None:
-            null["text"] = self.text.null
+            null[TEXT] = self.text.null
         self.kinds = tuple(null)
-        self.null: Any = null if len(null) > 1 else next(iter(null.values()), None)
+        self.null = null or None
 
     def forward(self, t: Tensor, y: Any) -> tuple[Tensor, Words | None]:
         """Of t with shape `(batch,)` and conditions: a vector of shape `(batch, width)`, and words if there are any.
@@ -174,23 +177,13 @@ class Conditioning(nn.Module):
         Raises:
             ValueError: If there are conditions that the network was made without.
         """
-        given, words = self._by_kind(y), None
+        given, words = by_kind(y, self.kinds), None
         embedding = self.time(t)
         if self.label is not None:
-            embedding = embedding + self.label(given["class"], t.shape[0])
+            embedding = embedding + self.label(given.get(CLASS), t.shape[0])
         if self.numbers is not None:
-            embedding = embedding + self.numbers(given["numbers"], t.shape[0])
+            embedding = embedding + self.numbers(given.get(NUMBERS), t.shape[0])
         if self.text is not None:
-            summary, words = self.text(given["text"], t.shape[0])
+            summary, words = self.text(given.get(TEXT), t.shape[0])
             embedding = embedding + summary
         return nn.functional.silu(embedding), words
-
-    def _by_kind(self, y: Any) -> dict[str, Any]:
-        """The condition of each kind; None for one that is not given."""
-        given = dict(y) if isinstance(y, Mapping) else {} if y is None else {kind: y for kind in self.kinds[:1]}
-        if y is not None and not self.kinds:
-            raise ValueError("y must be left out: this network was made without classes, numbers and text")
-        if not given.keys() <= set(self.kinds) or (len(self.kinds) > 1 and not isinstance(y, Mapping | None)):
-            got = ", ".join(given) if isinstance(y, Mapping) else type(y).__name__
-            raise ValueError(f"y must be a dictionary of {', '.join(self.kinds)}, as far as each is given, got {got}")
-        return {kind: given.get(kind) for kind in self.kinds}

@@ -23,7 +23,7 @@ class MLP(nn.Module):
         numbers: How many numbers of about unit size each sample is conditioned on, or None; the null condition is NaN.
         text: The form of captions that samples are conditioned on, or None; of words, it sees their summary.
 
-    A network of several kinds of condition takes a dictionary: `{"class": ..., "numbers": ..., "text": ...}`.
+    Conditions are a dictionary, `{"class": ..., "numbers": ..., "text": ...}`; the value of an only kind may be bare.
 
     Raises:
         ValueError: If a size is not positive.

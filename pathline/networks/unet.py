@@ -29,7 +29,7 @@ class UNet(nn.Module):
         text: The form of captions that samples are conditioned on, or None; pixels look at the words on every level
             but the first.
 
-    A network of several kinds of condition takes a dictionary: `{"class": ..., "numbers": ..., "text": ...}`.
+    Conditions are a dictionary, `{"class": ..., "numbers": ..., "text": ...}`; the value of an only kind may be bare.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of 8.

@@ -10,12 +10,15 @@ one matrix of inner products settles it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from pathline.conditions import CLASS
 
 
 class Coupling(ABC):
@@ -30,7 +33,7 @@ class Coupling(ABC):
         Args:
             noise: Of shape `(batch, *shape)`: the end at t = 0.
             data: Of the same shape.
-            y: The conditions of the data, one each, if it has any.
+            y: The conditions of the data, one each, if it has any: by their kind, or labels alone.
         """
 
 
@@ -70,6 +73,7 @@ class OptimalTransportCoupling(Coupling):
         """The noise that the cheapest pairing gives to each data point."""
         if y is None or not self.is_within_classes:
             return noise[_cheapest(noise, data)]
+        y = y[CLASS] if isinstance(y, Mapping) and set(y) == {CLASS} else y
         if not isinstance(y, Tensor) or y.shape != data.shape[:1] or y.is_floating_point():
             raise ValueError(
                 f"y must be a class index for each of {len(data)} points, got {getattr(y, 'dtype', type(y).__name__)} "

@@ -72,7 +72,10 @@ def train(
     Args:
         loss: The loss, with its field.
         data: All of it, of shape `(samples, *shape)`; `Rows` are read as they are needed.
-        y: Its conditions, one per sample, or None; a tree of them, whose leaves may be `Rows` as well.
+        y: Its conditions, one per sample, or None: by their kind, `{"class": ..., "numbers": ...}`, or bare where the
+            network takes one kind. Class labels are indices, from 0 to one below the number of classes, of any type of
+            whole numbers or booleans. A network of your own that declares no kinds may have any tree of them. Leaves
+            may be `Rows` as well.
         steps: The step to stop after.
         batch_size: Samples a step, in all processes together; every sample is seen once an epoch.
         learning_rate: Of AdamW, if no optimizer is given.
@@ -90,10 +93,10 @@ def train(
         group: The processes that train together.
 
     Raises:
-        ValueError: If there is no data, the labels or the source do not match it, or a count is not positive.
+        ValueError: If there is no data, the labels or the source do not match it, labels are no indices of classes, or
+            a count is not positive.
     """
     data = data if isinstance(data, Rows) else torch.as_tensor(data)
-    y = tree_map(_as_tensor, y, is_leaf=lambda value: isinstance(value, list))
     if data.ndim < 2 or len(data) == 0:
         raise ValueError(f"data must have shape (samples, *shape) with at least one sample, got {tuple(data.shape)}")
     for name, value in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
@@ -106,7 +109,8 @@ def train(
         raise ValueError(f"workers must be 0 (none) or more, got {workers}")
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}; math.inf clips nothing")
-    tree_map(lambda leaf: _check_labels(leaf, len(data)), y)
+    tree_map(lambda leaf: _check_labels(leaf, len(data)), y, is_leaf=_is_list)
+    y = None if y is None else tree_map(_as_tensor, loss.field.checked(y), is_leaf=_is_list)
     loss.check(len(data), tuple(data.shape[1:]))
     if loss.is_paired and augmentation not in (None, NONE):
         raise ValueError(
@@ -131,8 +135,12 @@ def _as_tensor(leaf: Any) -> Any:
     return torch.as_tensor(leaf) if isinstance(leaf, list | np.ndarray) else leaf
 
 
+def _is_list(leaf: Any) -> bool:
+    return isinstance(leaf, list)
+
+
 def _check_labels(leaf: Any, count: int) -> None:
-    if isinstance(leaf, Tensor | Rows) and len(leaf) != count:
+    if hasattr(leaf, "__len__") and len(leaf) != count:
         raise ValueError(f"y must have one condition for each of the {count} samples, got {len(leaf)}")
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
+from pathline.conditions import by_kind, replaced
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.paths.couplings import Coupling, IndependentCoupling
 from pathline.paths.path import PathPoint
-from pathline.tensors import mean_per_sample, meet
+from pathline.tensors import mean_per_sample
 from pathline.training.times import Times, UniformTimes
 from pathline.training.weights import UnitWeight, Weight
 
@@ -108,6 +108,7 @@ class Loss(nn.Module, ABC):
         """
         if not isinstance(data, Tensor):
             return self.errors(data, y).mean()
+        y = None if y is None else self.field.checked(y)
         if index is None:
             index = self.seen
             self.seen += len(data)
@@ -136,8 +137,10 @@ class Loss(nn.Module, ABC):
                 f"drop must be 0 for a field without a null condition, got {self.drop}; give the network an attribute "
                 "`null`, the condition that stands for none"
             )
+        y = by_kind(y, tuple(null)) if isinstance(null, Mapping) else y
         shares = dict(self.drop) if isinstance(self.drop, Mapping) else {ALL: self.drop}
         kinds = [ALL, *(y if isinstance(y, Mapping) else ())]
+        null = {kind: null[kind] for kind in y} if isinstance(y, Mapping) else null
         if not shares.keys() <= set(kinds):
             raise ValueError(f"drop must be a share, or one for each of {', '.join(kinds)}, got {shares}")
         pieces = self.pieces(index, batch)
@@ -148,17 +151,8 @@ class Loss(nn.Module, ABC):
         gone = {kind: chances(kinds.index(kind)) < share for kind, share in shares.items()}
         whole = gone.pop(ALL, torch.zeros(batch, dtype=torch.bool))
         if not gone:
-            return _replaced(y, null, whole)
-        return {kind: _replaced(leaf, null[kind], whole | gone.get(kind, whole)) for kind, leaf in y.items()}
-
-
-def _replaced(y: Any, null: Any, gone: Tensor) -> Any:
-    """Conditions, and the null one where they are gone."""
-    return tree_map(
-        lambda leaf, none: torch.where(meet(gone.to(leaf.device), leaf), none[0].to(leaf.device, leaf.dtype), leaf),
-        y,
-        null,
-    )
+            return replaced(y, null, whole)
+        return {kind: replaced(leaf, null[kind], whole | gone.get(kind, whole)) for kind, leaf in y.items()}
 
 
 class MatchingLoss(Loss):
@@ -280,7 +274,7 @@ class MatchingLoss(Loss):
 
     def errors(self, point: PathPoint, y: Any = None) -> Tensor:
         """The weighted squared error of each sample, of shape `(batch,)`."""
-        field = self.field if y is None else self.field.given(y)
+        field = self.field if y is None else self.field.bound(y)
         total = torch.zeros_like(point.t)
         for head, value in zip(field.heads, field.values(point.x, point.t), strict=True):
             error = mean_per_sample((value - point.target(head)) ** 2)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from pathline.conditions import CLASS
 from pathline.fields.empirical import EmpiricalField
 from pathline.fields.field import Field
 from pathline.fields.modes import evaluating
@@ -72,7 +73,7 @@ class Subject:
         field: The model, without a condition.
         training: Of shape `(samples, *shape)`.
         held_out: The same.
-        y: What each training sample is conditioned on, if anything: a tensor, or a tree of tensors or rows.
+        y: What each training sample is conditioned on, if anything, by its kind: trees of tensors or rows.
         held_out_y: The same of the held-out ones.
         is_of_classes: Whether those are class indices, so that the exact field of each class is known.
         start: Where samples of a bridge begin, and its points.
@@ -98,7 +99,7 @@ class Subject:
         """That of the held-out samples."""
         return self._field_of(self.held_out, self.held_out_y)
 
-    def _field_of(self, x: Tensor, y: Tensor | None) -> EmpiricalField | None:
+    def _field_of(self, x: Tensor, y: Any) -> EmpiricalField | None:
         if not isinstance(self.field.path, GaussianPath) or (y is not None and not self.is_of_classes):
             return None
         return EmpiricalField(x, self.field.path, y=y)
@@ -147,19 +148,19 @@ def subject_of(run: Run) -> tuple[Subject, list[str], int]:
     model = run.field_at(found)
     x, fresh = (run.normalisation.into(part.x[:]) for part in (training, held_out))
     y, fresh_y = (run.conditions_of(part) for part in (training, held_out))
-    is_of_classes = run.kinds == ("class",)
+    is_of_classes = run.kinds == (CLASS,)
     subject = Subject(model, x, fresh, y, fresh_y, is_of_classes, run.source(), run.held_out_source())
     if run.kinds and not is_of_classes:
         notes.append(f"the exact field under {' and '.join(run.kinds)} is not known: hardly two samples have the same")
     if run.config.is_bridge:
         notes.append("the exact field of a bridge between two data sets is not known here, and no floor of its loss")
     if y is not None and fresh_y is not None and is_of_classes:
-        known = torch.isin(fresh_y, y)
+        known = torch.isin(fresh_y[CLASS], y[CLASS])
         begin = subject.held_out_start
         subject = replace(
             subject,
             held_out=fresh[known],
-            held_out_y=fresh_y[known],
+            held_out_y={CLASS: fresh_y[CLASS][known]},
             held_out_start=None if begin is None else begin[known],
         )
     return subject, notes, found.step

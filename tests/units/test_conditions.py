@@ -95,7 +95,7 @@ def test_no_caption_is_the_null_condition(name, form):
 
 
 def _empty(form, batch):
-    return Text(*(leaf.expand(batch, *leaf.shape) for leaf in made(text=form).null))
+    return Text(*(leaf.expand(batch, *leaf.shape) for leaf in made(text=form).null["text"]))
 
 
 @each_network

@@ -80,7 +80,7 @@ def test_a_bridge_refuses_heads_that_it_cannot_be_read_from(change, said):
 def test_edm_wraps_the_network():
     field = pl.Config(network="mlp", prediction="edm:0.7", schedule="variance-exploding").field((2,), 3)
     assert isinstance(field.network, pl.Preconditioned) and field.network.sigma_data == 0.7
-    assert field.prediction == pl.EDMPrediction(0.7) and int(field.null) == 3
+    assert field.prediction == pl.EDMPrediction(0.7) and int(field.null["class"]) == 3
 
 
 def test_every_toy_has_a_preset():

@@ -29,14 +29,14 @@ def read(tmp_path, text, label="", name="my.csv"):
 def test_a_table_is_its_numbers_and_classes(tmp_path, mark, end, start):
     samples = read(tmp_path, start + HEADED.replace(",", mark).replace("\n", end), "kind")
     assert samples.x.dtype == torch.float64 and samples.x.tolist() == X
-    assert samples.y.tolist() == [1, 0, 1] and samples.classes == ("a", "b")
+    assert samples.y["class"].tolist() == [1, 0, 1] and samples.classes == ("a", "b")
     assert samples.columns == ("width", "height") and samples.normalisation is None
     assert "my.csv" in samples.title
 
 
 def test_without_a_label_every_column_is_a_number(tmp_path):
     samples = read(tmp_path, "width,height\n1,2\n3,4\n")
-    assert samples.x.tolist() == [[1, 2], [3, 4]] and samples.y is None and samples.classes == ()
+    assert samples.x.tolist() == [[1, 2], [3, 4]] and not samples.y and samples.classes == ()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_quotes_blanks_and_empty_lines_are_no_matter(tmp_path):
 )
 def test_classes_are_sorted_by_size_or_by_letters(tmp_path, words, names):
     samples = read(tmp_path, "x,y\n" + "".join(f"{i},{word}\n" for i, word in enumerate(words)), "y")
-    assert samples.classes == names and [samples.classes[k] for k in samples.y] == words
+    assert samples.classes == names and [samples.classes[k] for k in samples.y["class"]] == words
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_array_keeps_its_shape_and_its_precision(tmp_path, dtype, kept, shape
     np.save(tmp_path / "my.npy", x)
     samples = pl.FileSource(str(tmp_path / "my.npy")).load()
     assert samples.x.dtype == kept and np.array_equal(samples.x.numpy(), x.astype("float64"))
-    assert samples.y is None and samples.columns == () and samples.is_image == (len(shape) == 4)
+    assert not samples.y and samples.columns == () and samples.is_image == (len(shape) == 4)
 
 
 def test_an_npy_of_fortrans_order_and_an_upper_case_name_are_read(tmp_path):
@@ -120,12 +120,12 @@ def test_an_npy_of_fortrans_order_and_an_upper_case_name_are_read(tmp_path):
 def test_y_of_an_npz_are_classes(tmp_path, y, names, index):
     np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
     samples = pl.FileSource(str(tmp_path / "my.npz")).load()
-    assert samples.classes == names and samples.y.tolist() == index and samples.y.dtype == torch.long
+    assert samples.classes == names and samples.y["class"].tolist() == index and samples.y["class"].dtype == torch.long
 
 
 def test_an_npz_may_hold_x_alone(tmp_path):
     np.savez_compressed(tmp_path / "my.npz", x=np.ones((4, 2)))
-    assert pl.FileSource(str(tmp_path / "my.npz")).load().y is None
+    assert pl.FileSource(str(tmp_path / "my.npz")).load().y == {}
 
 
 # ---- numbers to condition on
@@ -143,10 +143,12 @@ def test_numbers_are_columns_in_the_order_of_their_names(tmp_path, numbers, x, y
     path = tmp_path / "my.csv"
     path.write_text('a,age,"b,c",d\n1,2,3,4\n5,6,7,8\n9,10,11,12\n')
     samples = pl.FileSource(str(path), numbers=numbers).load()
-    assert samples.x.tolist() == x and samples.y.tolist() == y and samples.y.dtype == torch.float64
+    assert (
+        samples.x.tolist() == x and samples.y["numbers"].tolist() == y and samples.y["numbers"].dtype == torch.float64
+    )
     assert samples.classes == () and len(samples.numbers) == len(y[0])
     assert all(name in numbers for name in samples.numbers)
-    assert samples.take(slice(1, 3)).y.tolist() == y[1:]
+    assert samples.take(slice(1, 3)).y["numbers"].tolist() == y[1:]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_y_of_an_npz_may_be_numbers(tmp_path, y, names):
     np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=y)
     samples = pl.FileSource(str(tmp_path / "my.npz")).load()
     assert samples.numbers == names and samples.classes == ()
-    assert samples.y.dtype == torch.float64 and samples.y.tolist() == y.reshape(4, -1).tolist()
+    assert samples.y["numbers"].dtype == torch.float64 and samples.y["numbers"].tolist() == y.reshape(4, -1).tolist()
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
@@ -172,7 +174,7 @@ def test_whole_numbers_that_would_be_rounded_are_refused_by_their_place(tmp_path
     large = np.full((4, 2), 2**53 - 1, dtype)
     np.savez(tmp_path / "my.npz", **(arrays | {name: large}))
     samples = pl.FileSource(str(tmp_path / "my.npz")).load()
-    assert (samples.x if name == "x" else samples.y).tolist() == large.tolist()
+    assert (samples.x if name == "x" else samples.y["numbers"]).tolist() == large.tolist()
     large[2, 1] = 2**53 + 1
     np.savez(tmp_path / "my.npz", **(arrays | {name: large}))
     with pytest.raises(ValueError, match=rf"{name}\[2, 1\] must be .* below 2\*\*53, .*offset.*got 9007199254740993"):
@@ -182,7 +184,8 @@ def test_whole_numbers_that_would_be_rounded_are_refused_by_their_place(tmp_path
 def test_whole_y_that_are_all_different_may_become_numbers(tmp_path):
     np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=np.array([31.0, 45, 62, 70]))
     with pytest.raises(
-        ValueError, match=r"for each of the 4 samples; save y\[:, None\] to condition on them as numbers"
+        ValueError,
+        match=r"for each of the 4 samples; save y.astype\(float\)\[:, None\] to condition on them as numbers",
     ):
         pl.FileSource(str(tmp_path / "my.npz")).load()
 
@@ -219,7 +222,7 @@ def test_words_in_y_of_an_npz_are_captions_if_they_are_asked_for(tmp_path):
     np.savez(tmp_path / "my.npz", x=np.arange(8.0).reshape(4, 2), y=np.array(WORDS))
     samples = pl.FileSource(str(tmp_path / "my.npz"), text=True).load()
     assert list(samples.conditions) == ["text"] and samples.classes == ()
-    assert [samples.captions[k] for k in samples.y.tolist()] == ["a cat", "a dog", "a cat", ""]
+    assert [samples.captions[k] for k in samples.y["text"].tolist()] == ["a cat", "a dog", "a cat", ""]
 
 
 @pytest.mark.parametrize(

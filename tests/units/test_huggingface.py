@@ -65,7 +65,7 @@ def test_images_and_their_classes_are_read_in_the_order_of_the_set(datasets, wri
     name = write(image=[file_of(x) for x in X], label=([2, 0, 2, 0, 0, 2], kinds), note=list("abcdef"))
     samples = source_of(name).load()
     assert np.array_equal(samples.x[:], X[:, None]) and samples.normalisation == pl.Normalisation(127.5, 127.5)
-    assert samples.classes == ("wolf", "bee") and samples.y.tolist() == [1, 0, 1, 0, 0, 1]
+    assert samples.classes == ("wolf", "bee") and samples.y["class"].tolist() == [1, 0, 1, 0, 0, 1]
     assert "6 images of 4 x 5 pixels in 2 classes; note not used" in samples.title
     assert source_of(name, size=4).load().shape == (1, 4, 4)
     write("test", image=[file_of(x) for x in X[:2]], label=([1, 1], kinds))
@@ -76,20 +76,20 @@ def test_images_and_their_classes_are_read_in_the_order_of_the_set(datasets, wri
 def test_one_coloured_image_makes_all_of_three_channels(write):
     coloured = np.stack([X[0], X[1], X[2]], -1)
     samples = source_of(write(image=[file_of(X[0]), file_of(coloured)])).load()
-    assert np.array_equal(samples.x[:], [np.stack([X[0]] * 3), coloured.transpose(2, 0, 1)]) and samples.y is None
+    assert np.array_equal(samples.x[:], [np.stack([X[0]] * 3), coloured.transpose(2, 0, 1)]) and not samples.y
 
 
 def test_numbers_are_vectors_and_one_column_their_condition(write):
     name = write(a=[1.5, 2.5, 3.5], b=[1, 2, 1], kind=["u", "v", "u"], is_old=[True, False, True])
     samples = source_of(name).load()
     assert samples.x.tolist() == [[1.5, 1], [2.5, 2], [3.5, 1]] and samples.columns == ("a", "b")
-    assert samples.y is None and samples.normalisation is None and "kind, is_old not used" in samples.title
+    assert not samples.y and samples.normalisation is None and "kind, is_old not used" in samples.title
     samples = source_of(name, "kind").load()
-    assert samples.classes == ("u", "v") and samples.y.tolist() == [0, 1, 0]
+    assert samples.classes == ("u", "v") and samples.y["class"].tolist() == [0, 1, 0]
     samples = source_of(name, "b").load()
     assert samples.x.tolist() == [[1.5], [2.5], [3.5]] and samples.classes == ("1", "2")
     samples = source_of(name, "", "b").load()
-    assert samples.y.tolist() == [[1], [2], [1]] and samples.numbers == ("b",) and samples.columns == ("a",)
+    assert samples.y["numbers"].tolist() == [[1], [2], [1]] and samples.numbers == ("b",) and samples.columns == ("a",)
 
 
 def test_bad_rows_are_all_named_or_left_out(datasets, write):
@@ -138,7 +138,7 @@ def test_a_row_may_have_a_class_numbers_and_a_caption(datasets, write, is_image)
     assert [samples.captions[k] for k in samples.y["text"]] == [each.strip() for each in words]
     assert "in 2 classes with 4 different captions, 2 of the samples with an empty one" in samples.title
     alone = source_of(name, text="text").load()  # a class that nobody asked for is left alone
-    assert torch.equal(alone.y, samples.y["text"]) and alone.classes == () and "label" in alone.title
+    assert torch.equal(alone.y["text"], samples.y["text"]) and alone.classes == () and "label" in alone.title
     assert list(source_of(name).load().conditions) == ["class"]
 
 
@@ -147,7 +147,7 @@ def test_a_row_without_a_caption_is_bad(write):
     assert "1 of 3 rows" in (said := refused(name, text=True)) and "row 2 needs a caption in 'text'" in said
     with pytest.warns(UserWarning, match="row 2"):
         samples = source_of(name, skip_bad=True, text=True).load()
-    assert samples.captions == ("one", "") and samples.y.tolist() == [0, 1]
+    assert samples.captions == ("one", "") and samples.y["text"].tolist() == [0, 1]
     assert "text not used" in source_of(name).load().title
 
 

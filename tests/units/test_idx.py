@@ -40,13 +40,13 @@ def test_images_and_the_labels_beside_them_are_read(tmp_path, packed, mark, is_f
     path = put(tmp_path, idx(X), idx(Y), mark, packed)
     samples = source_of(str(tmp_path if is_folder else path)).load()
     assert np.array_equal(samples.x[:], X[:, None]) and samples.is_image
-    assert samples.classes == ("3", "5", "7") and [int(samples.classes[k]) for k in samples.y] == Y.tolist()
+    assert samples.classes == ("3", "5", "7") and [int(samples.classes[k]) for k in samples.y["class"]] == Y.tolist()
     assert samples.normalisation == pl.Normalisation(127.5, 127.5) and path.name in samples.title
 
 
 def test_images_alone_have_no_classes(tmp_path):
     samples = pl.IDXSource(str(put(tmp_path, idx(X)))).load()
-    assert samples.y is None and samples.classes == () and "without classes" in samples.title
+    assert not samples.y and samples.classes == () and "without classes" in samples.title
     (tmp_path / "my.idx").write_bytes(idx(X))
     assert len(source_of(str(tmp_path / "my.idx")).load()) == 30
 
@@ -55,7 +55,7 @@ def test_an_unpacked_file_goes_before_its_packed_twin_and_labels_may_be_packed_a
     put(tmp_path, idx(X), idx(Y), packed=True)
     path = put(tmp_path, idx(X))
     samples = pl.IDXSource(str(tmp_path)).load()
-    assert f"{path.name}:" in samples.title and samples.y is not None
+    assert f"{path.name}:" in samples.title and samples.y
 
 
 def refused(path) -> str:

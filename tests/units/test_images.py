@@ -235,7 +235,7 @@ def refused(folder: Path, **options) -> str:
 def shown(samples: pl.Samples) -> dict[str, list[int]]:
     """The level that fills each picture, by class."""
     found: dict[str, list[int]] = {name: [] for name in samples.classes or ("",)}
-    for x, k in zip(samples.x[:], samples.y if samples.y is not None else [0] * len(samples), strict=True):
+    for x, k in zip(samples.x[:], samples.y.get("class", [0] * len(samples)), strict=True):
         found[(samples.classes or ("",))[int(k)]].append(int(x.flatten()[0]))
     return found
 
@@ -271,7 +271,7 @@ def test_pictures_without_folders_have_no_classes(tmp_path):
         put(tmp_path, f"{level}.png", flat(level))
     (tmp_path / "empty").mkdir()
     samples = read(tmp_path)
-    assert shown(samples) == {"": [0, 1, 2]} and samples.y is None and samples.classes == ()
+    assert shown(samples) == {"": [0, 1, 2]} and not samples.y and samples.classes == ()
 
 
 @pytest.mark.fast
@@ -317,11 +317,11 @@ def test_metadata_gives_classes_or_numbers(tmp_path):
     assert shown(read(tmp_path)) == {"b": [1, 3], "a": [2]}
     assert "captions are not used (--text words conditions on them)" in read(tmp_path).title
     samples = read(tmp_path, numbers="age")
-    assert samples.y.tolist() == [[1], [2.5], [3]] and samples.numbers == ("age",) and samples.classes == ()
+    assert samples.y["numbers"].tolist() == [[1], [2.5], [3]] and samples.numbers == ("age",) and samples.classes == ()
     described(tmp_path, [{"file_name": line["file_name"], "text": line["text"]} for line in LINES])
-    assert read(tmp_path).y is None and len(read(tmp_path)) == 3
+    assert read(tmp_path).y == {} and len(read(tmp_path)) == 3
     described(tmp_path, [{"file_name": line["file_name"], "kind": k % 2 + 9} for k, line in enumerate(LINES)])
-    assert read(tmp_path).y is None and read(tmp_path, label="kind").classes == ("9", "10")
+    assert read(tmp_path).y == {} and read(tmp_path, label="kind").classes == ("9", "10")
 
 
 @pytest.mark.fast
@@ -388,9 +388,9 @@ def test_metadata_gives_captions_and_each_image_has_its_own(tmp_path, monkeypatc
         samples = read(tmp_path, text=True)
         level = samples.x[:, 0, 0, 0].long().tolist()
         assert captions_of(samples) == [words[k].strip() for k in level] and sorted(level) == list(range(7))
-        assert len(samples.captions) == len(set(samples.captions)) == 5 and samples.y.dtype == torch.long
+        assert len(samples.captions) == len(set(samples.captions)) == 5 and samples.y["text"].dtype == torch.long
         assert "with 5 different captions, 2 of the samples with an empty one" in samples.title
-    assert read(tmp_path).y is None and read(tmp_path, text="text").digest == samples.digest != read(tmp_path).digest
+    assert read(tmp_path).y == {} and read(tmp_path, text="text").digest == samples.digest != read(tmp_path).digest
 
 
 @pytest.mark.fast
@@ -439,7 +439,7 @@ def test_a_picture_that_is_bad_leaves_no_caption(tmp_path):
     put(tmp_path, "2.png", b"hello")
     with pytest.warns(UserWarning, match=r"2\.png is no image"):
         samples = read(tmp_path, text=True, is_forgiving=True)
-    assert samples.captions == ("one", "three") and samples.y.tolist() == [0, 1]
+    assert samples.captions == ("one", "three") and samples.y["text"].tolist() == [0, 1]
 
 
 @pytest.mark.fast

@@ -99,7 +99,7 @@ def test_the_null_class_of_the_networks_here_is_the_one_without_a_condition():
     nn.init.normal_(network.last.weight)
     field, x = pl.NetworkField(network, PATH), points(4, 2)
     assert torch.allclose(field.given(None).velocity(x, 0.5), field.velocity(x, 0.5), atol=1e-6)
-    assert torch.allclose(field.given(3).velocity(x, 0.5), field.velocity(x, 0.5), atol=1e-6)
+    assert torch.allclose(field.bound(torch.tensor([3])).velocity(x, 0.5), field.velocity(x, 0.5), atol=1e-6)
     assert not torch.allclose(field.given(0).velocity(x, 0.5), field.velocity(x, 0.5), atol=1e-6)
 
 

@@ -51,7 +51,7 @@ def test_point_time_and_class_all_count(name):
 @each_network
 def test_no_class_is_the_null_class(name):
     network, x = made(name, classes=3)
-    assert network.null == 3
+    assert network.null == {"class": 3}
     assert torch.allclose(network(x, T), network(x, T, torch.full((4,), 3)), atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_each_number_counts(name, which):
 def test_numbers_of_which_one_is_nan_are_none(name, row):
     network, x = made(name, numbers=2)
     nn.init.normal_(network.condition.numbers.none)
-    assert network.null.isnan().tolist() == [True, True]
+    assert network.null["numbers"].isnan().tolist() == [True, True]
     none = network(x, T)
     assert torch.allclose(network(x, T, torch.tensor([row] * 4)), none, atol=1e-5)
     assert ((network(x, T, NUMBERS.nan_to_num(1.0)) - none).flatten(1).abs().amax(1) > 1e-3).all()

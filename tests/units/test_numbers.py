@@ -96,7 +96,7 @@ def test_guidance_mixes_with_and_without_numbers(y, w):
 def test_dropped_numbers_are_none_all_at_once_and_leave_finite_gradients():
     field, _ = made()
     loss, y = pl.MatchingLoss(field, drop=0.3), torch.randn(4000, 2, dtype=torch.float64)
-    dropped = loss.dropped(y, 0, len(y))
+    dropped = loss.dropped(y, 0, len(y))["numbers"]
     gone = dropped.isnan()
     assert torch.equal(gone[:, 0], gone[:, 1]) and torch.equal(dropped[~gone], y[~gone])
     assert abs(float(gone[:, 0].double().mean()) - 0.3) < 4.5 * math.sqrt(0.3 * 0.7 / len(y))
@@ -108,7 +108,7 @@ def test_a_single_number_is_dropped_with_and_without_a_dimension_of_its_own():
     field, _ = made(numbers=1)
     loss, x, y = pl.MatchingLoss(field, drop=0.3), torch.randn(50, 3), torch.randn(50)
     assert torch.equal(loss(x, y, 0), loss(x, y[:, None], 0))
-    assert 0 < loss.dropped(y, 0, 50).isnan().sum() < 50
+    assert 0 < loss.dropped(y, 0, 50)["numbers"].isnan().sum() < 50
 
 
 # ---- units
@@ -116,12 +116,12 @@ def test_a_single_number_is_dropped_with_and_without_a_dimension_of_its_own():
 
 def test_numbers_have_mean_0_and_deviation_1_where_they_are_trained_on_and_come_back():
     training, held = samples().split(0.2)
-    y = training.units_of_numbers.into(training.y).double()
+    y = training.units_of_numbers.into(training.y["numbers"]).double()
     assert y.mean(0).abs().max() < 1e-6 and (y.std(0, correction=0) - 1).abs().max() < 1e-6
     assert held.units_of_numbers == training.units_of_numbers
     for part in (training, held):
-        back = part.units_of_numbers.back(part.units_of_numbers.into(part.y))
-        assert ((back - part.y).abs() <= 4 * torch.finfo(torch.float32).eps * UNITS[0]).all()
+        back = part.units_of_numbers.back(part.units_of_numbers.into(part.y["numbers"]))
+        assert ((back - part.y["numbers"]).abs() <= 4 * torch.finfo(torch.float32).eps * UNITS[0]).all()
 
 
 def test_only_numbers_have_units():
@@ -139,7 +139,7 @@ def settings(**change):
 def test_a_field_for_numbers_drops_and_refuses_transport_within_classes():
     config = settings(drop=0.3)
     field = config.field((2,), 0, 2)
-    assert field.null.isnan().tolist() == [[True, True]] and config.loss(field).drop == 0.3
+    assert field.null["numbers"].isnan().tolist() == [[True, True]] and config.loss(field).drop == 0.3
     with pytest.raises(ValueError, match=r"coupling must be independent for .* more than classes"):
         settings(coupling="optimal-transport").loss(field)
     assert settings(coupling="optimal-transport:0").loss(field).coupling == pl.OptimalTransportCoupling(False)
@@ -150,9 +150,9 @@ def test_numbers_are_those_of_a_table_unless_they_are_not_used(tmp_path):
     (tmp_path / "doses.csv").write_text("left,age,right\n" + "".join(f"{i},{2000 + i},{-i}\n" for i in range(30)))
     config = settings(data=str(tmp_path / "doses.csv"), numbers="age")
     found = config.load()
-    assert found.numbers == ("age",) and found.y[:2].tolist() == [[2000.0], [2001.0]]
+    assert found.numbers == ("age",) and found.y["numbers"][:2].tolist() == [[2000.0], [2001.0]]
     bare = settings(data=config.data, numbers="age", is_conditional=False).load()
-    assert bare.y is None and bare.numbers == () and bare.columns == ("left", "right")
+    assert not bare.y and bare.numbers == () and bare.columns == ("left", "right")
     with pytest.raises(ValueError, match=r"numbers names columns of a .csv.* got 'age' for moons"):
         source_of("moons", numbers="age")
 
@@ -162,7 +162,7 @@ def doses(tmp_path_factory):
     """A run on a table with two numbers, trained for a moment."""
     folder = tmp_path_factory.mktemp("doses")
     found = samples()
-    table = torch.cat((found.x, found.y), 1).numpy()
+    table = torch.cat((found.x, found.y["numbers"]), 1).numpy()
     np.savetxt(folder / "doses.csv", table, "%.17g", ",", header="left,right,age,dose $", comments="")
     flags = "--steps 2 --batch-size 16 --width 8 --depth 1".split()
     data = ["--data", str(folder / "doses.csv"), "--numbers", "age,dose $"]
@@ -181,10 +181,10 @@ def test_a_run_keeps_the_units_of_its_numbers_and_some_of_them(doses):
     run = pl.Run.open(doses)
     training = trained_on(run)
     assert run.numbers == ("age", "dose $") and run.normalisation_of_numbers == training.units_of_numbers
-    assert torch.equal(run.conditions(training.y), training.units_of_numbers.into(training.y))
+    assert torch.equal(run.conditions(training.y)["numbers"], training.units_of_numbers.into(training.y["numbers"]))
     kept = run.kept()["numbers"]
-    assert sorted(kept.tolist()) == sorted(training.y.tolist())  # fewer than the most that are kept
-    assert not torch.equal(kept, training.y)  # in an order of their own
+    assert sorted(kept.tolist()) == sorted(training.y["numbers"].tolist())  # fewer than the most that are kept
+    assert not torch.equal(kept, training.y["numbers"])  # in an order of their own
 
 
 def test_the_card_and_the_info_name_the_numbers(doses, capsys):
@@ -197,14 +197,14 @@ def test_the_card_and_the_info_name_the_numbers(doses, capsys):
 def sampled(run, folder, *flags):
     assert main(["sample", str(run), *flags, "--steps", "3", "--out", str(folder / "x.npz")]) == 0
     with np.load(folder / "x.npz") as file:
-        return file["x"], file["y"]
+        return file["x"], file.get("y")
 
 
 @pytest.mark.parametrize(("w", "flags"), [(1.0, ()), (2.5, ("--guidance", "2.5")), (0.0, ("--guidance", "0"))])
 def test_samples_are_under_the_numbers_that_are_given_in_the_units_of_the_data(doses, tmp_path, w, flags):
     run = pl.Run.open(doses)
     x, y = sampled(doses, tmp_path, "--numbers", "2021,-350", "--count", "7", *flags)
-    assert np.array_equal(y, [[2021.0, -350.0]] * 7)
+    assert y is None if w == 0 else np.array_equal(y, [[2021.0, -350.0]] * 7)  # guidance 0 ignores the numbers
     inside = run.normalisation_of_numbers.into(torch.tensor([[2021.0, -350.0]], dtype=torch.float64))
     assert torch.allclose(inside, torch.tensor([[0.5, -1.0]]), atol=0.3)  # in deviations from the mean
     truth = pl.sample(pl.guided(run.field(), inside, w), (7, 2), steps=3, seed=0)
@@ -266,7 +266,7 @@ def test_rows_of_pictures_go_up_by_the_first_number(tmp_path):
     x, y = torch.zeros(500, 1, 8, 8), torch.stack((torch.arange(500.0).flip(0), torch.arange(500.0)), 1).double()
     images = pl.Samples(x, y, (), None, "images", "none", "here", numbers=("size", "age"))
     run = pl.Run.create(tmp_path / "run", settings(network="unet"), images)
-    rows = labels(run, 100, 10).reshape(10, 10, 2)
+    rows = labels(run, 100, 10)["numbers"].reshape(10, 10, 2)
     assert torch.equal(rows, rows[:, :1].expand_as(rows))
     assert rows[:, 0, 0].tolist() == [25.0 + 50 * row for row in range(10)]  # the middle of each tenth
     assert (rows.sum(-1) == 499).all()  # the other number is that of the same training sample

@@ -115,10 +115,10 @@ def test_conditions_pass_through():
         nn.init.normal_(inner.last.weight)
     network = pl.Preconditioned(inner, VE, S)
     f = pl.NetworkField(network, pl.GaussianPath(VE), pl.EDMPrediction(S))
-    assert network.null == 3 and torch.equal(f.null, torch.tensor([3]))
+    assert network.null == {"class": 3} and torch.equal(f.null["class"], torch.tensor([3]))
     assert not torch.equal(f.given(1).velocity(x, 0.5), f.given(None).velocity(x, 0.5))
     kept = pl.MatchingLoss(f, drop=0.5).dropped(torch.zeros(100).long(), 0, 100)
-    assert set(kept.tolist()) == {0, 3}
+    assert set(kept["class"].tolist()) == {0, 3}
     guided = pl.ClassifierFree(f.given(1), f.given(None), 2.0).velocity(x, 0.5)
     assert torch.allclose(guided, 2 * f.given(1).velocity(x, 0.5) - f.given(None).velocity(x, 0.5), atol=1e-3)
 

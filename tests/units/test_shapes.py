@@ -183,14 +183,14 @@ def test_places_are_even(many):
 
 def test_what_is_unseen_is_never_trained_on():
     samples = ShapesSource(5000, 6).load()
-    told = [parse(samples.captions[i]) for i in samples.y.tolist()]
+    told = [parse(samples.captions[i]) for i in samples.y["text"].tolist()]
     assert samples.unseen.tolist() == [scene.is_unseen for scene in told]
     n, first = len(told), 4 / 44
     share = 0.4 * first + 0.6 * (1 - 40 / 44 * 38 / 42)  # exactly: a seen composition has two of the 44 tickets
     assert stats.binomtest(int(samples.unseen.sum()), n, share).pvalue > FALSE_ALARM
     training, held = samples.split(0.1)
     assert not training.unseen.any()
-    pairs = {(t.colour, t.shape) for i in training.y.tolist() for t in parse(samples.captions[i]).things}
+    pairs = {(t.colour, t.shape) for i in training.y["text"].tolist() for t in parse(samples.captions[i]).things}
     assert pairs == set(itertools.product(COLOURS, SHAPES)) - set(UNSEEN)
     assert {c for c, _ in pairs} == set(COLOURS)
     assert {s for _, s in pairs} == set(SHAPES)
@@ -406,7 +406,7 @@ def test_the_source_is_known_by_its_name_and_its_parts():
     seen = samples.units.into(samples.x[:20])
     assert (seen.min() >= -1, seen.max() <= 1) == (True, True)
     assert samples.is_image
-    assert (samples.y.dtype, samples.y.shape) == (torch.int64, (300,))
+    assert (samples.y["text"].dtype, samples.y["text"].shape) == (torch.int64, (300,))
     assert "300 drawings" in samples.title
 
 

@@ -3,14 +3,16 @@
 import hashlib
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 import pathline as pl
+from pathline.conditions import KINDS
 from pathline.data.digits import DigitsSource
 from pathline.data.rows import BLOCK
-from pathline.data.source import KINDS, SPLIT_STREAM, tree_of
+from pathline.data.source import SPLIT_STREAM
 from pathline.noise import Noise
 
 pytestmark = pytest.mark.fast
@@ -40,9 +42,9 @@ def test_a_split_holds_out_the_same_share_of_each_class_and_loses_nothing(share)
     whole = samples()
     train, held = whole.split(share)
     assert torch.equal(torch.cat((train.x, held.x)).sort(0).values, whole.x)
-    assert torch.bincount(held.y, minlength=4).tolist() == [round(25 * share)] * 4
+    assert torch.bincount(held.y["class"], minlength=4).tolist() == [round(25 * share)] * 4
     for part in (train, held):
-        assert torch.equal(part.x[:, 0].long() % 4, part.y)
+        assert torch.equal(part.x[:, 0].long() % 4, part.y["class"])
 
 
 def test_a_split_depends_on_the_seed_alone():
@@ -60,7 +62,7 @@ def test_data_without_classes_is_split_too():
     whole = samples()
     bare = pl.Samples(whole.x, None, (), whole.normalisation, "", "", "")
     train, held = bare.split(0.3)
-    assert (len(train.x), len(held.x)) == (70, 30) and held.y is None
+    assert (len(train.x), len(held.x)) == (70, 30) and not held.y
 
 
 def test_the_digits_are_those_of_scikit_learn():
@@ -68,7 +70,7 @@ def test_the_digits_are_those_of_scikit_learn():
 
     digits, truth = DigitsSource().load(), load_digits()
     assert torch.equal(digits.x[:, 0].double(), torch.from_numpy(truth.images))
-    assert torch.equal(digits.y, torch.from_numpy(truth.target))
+    assert torch.equal(digits.y["class"], torch.from_numpy(truth.target))
     assert digits.is_image and digits.shape == (1, 8, 8)
     inside = digits.normalisation.into(digits.x)
     assert (float(inside.min()), float(inside.max())) == (-1, 1)
@@ -170,9 +172,10 @@ def test_some_of_the_samples_are_of_all_classes_though_these_come_one_after_anot
     y = torch.arange(10).repeat_interleave(200)
     samples = pl.Samples(torch.randn(2000, 1) + y[:, None], y, tuple("0123456789"), None, "", "", "")
     x, found = samples.some(500)
-    assert x.shape == (500, 1) and torch.equal(found.bincount(), torch.full((10,), 50))
+    assert x.shape == (500, 1) and torch.equal(found["class"].bincount(), torch.full((10,), 50))
     assert len(set(x[:, 0].tolist())) == 500  # none is drawn twice
-    assert all(torch.equal(a, b) for a, b in zip(samples.some(2000), (samples.x, y), strict=True))
+    whole, every = samples.some(2000)
+    assert torch.equal(whole, samples.x) and torch.equal(every["class"], y)
 
 
 @pytest.mark.fast
@@ -192,25 +195,23 @@ def described(kinds=KINDS, count=200, **more):
     of = {"class": i % 4, "numbers": torch.stack((i, -i), 1).double(), "text": i % 7}
     names = {"classes": tuple("abcd"), "numbers": ("up", "down"), "captions": tuple(f"text {k}" for k in range(7))}
     named = {name: each for kind, (name, each) in zip(KINDS, names.items(), strict=True) if kind in kinds}
-    y = tree_of({kind: of[kind] for kind in reversed(KINDS) if kind in kinds})
+    y = {kind: of[kind] for kind in reversed(KINDS) if kind in kinds}
     given = {"classes": (), "normalisation": None, "title": "", "licence": "", "source": ""} | named | more
     return pl.Samples(i[:, None].double(), y, **given)
 
 
 def agrees(x, y, kinds=KINDS):
     """Whether each sample has its own conditions."""
-    truth = described(kinds).take(x[:, 0].long()).conditions
-    found = described(kinds, len(x)).conditions if y is None else dict(y) if isinstance(y, dict) else {kinds[0]: y}
-    return list(found) == list(kinds) and all(torch.equal(found[kind], truth[kind]) for kind in kinds)
+    truth = described(kinds).take(x[:, 0].long()).y
+    return list(y) == list(kinds) and all(torch.equal(y[kind], truth[kind]) for kind in kinds)
 
 
 @pytest.mark.parametrize("kinds", TREES)
-def test_none_is_nothing_one_is_bare_and_more_are_by_kind(kinds):
-    given = {kind: torch.tensor([k]) for k, kind in enumerate(kinds)}
-    found = tree_of(dict(reversed(given.items())))
-    assert found == (None if not kinds else given[kinds[0]] if len(kinds) == 1 else given)
-    assert not isinstance(found, dict) or list(found) == list(kinds)
+def test_conditions_are_by_kind_however_they_are_given(kinds):
     samples = described(kinds)
+    if len(kinds) < 2:
+        bare = replace(samples, y=samples.y[kinds[0]] if kinds else None)
+        assert agrees(bare.x, bare.y, kinds)
     assert list(samples.conditions) == list(kinds) and agrees(samples.x, samples.y, kinds)
     assert samples.units_of_numbers == (
         pl.Normalisation.of(samples.conditions["numbers"]) if "numbers" in kinds else None
@@ -242,19 +243,18 @@ def test_units_of_numbers_that_are_not_kept_are_gone():
 
 
 def test_a_kind_that_is_unknown_is_refused():
-    for ask in (lambda: described().keeping(["clas"]), lambda: tree_of({"clas": 1})):
-        with pytest.raises(ValueError, match="must be one of class, numbers, text, got 'clas'"):
-            ask()
+    with pytest.raises(ValueError, match="must be one of class, numbers, text, got 'clas'"):
+        described().keeping(["clas"])
 
 
 @pytest.mark.parametrize(
     ("y", "names", "said"),
     [
-        ({"class": 0}, {"classes": "ab"}, "of the kinds that are named .*, class, got class"),
-        ({"text": 0, "class": 0}, {"classes": "ab", "captions": "c"}, "class, text, got text, class"),
-        ({"class": 0, "text": 0}, {"classes": "ab"}, "class, got class, text"),
-        ({}, {}, "none, got none"),
-        (torch.zeros(3), {"classes": "ab", "numbers": "c"}, "y must hold class and numbers by their kind"),
+        ({"class": 0}, {"classes": "ab", "captions": "c"}, "all that is named .*, class, text, got class"),
+        ({"class": 0, "text": 0}, {"classes": "ab"}, "a dictionary of class, .* got class, text"),
+        (torch.zeros(3), {"classes": "ab", "numbers": "c"}, "a dictionary of class, numbers, .* got Tensor"),
+        (torch.zeros(3), {"classes": "ab"}, "class indices, whole numbers, got torch.float32"),
+        (torch.tensor([1, 2, 1]), {"classes": "ab"}, "class indices from 0 to 1, got 2"),
     ],
 )
 def test_conditions_that_are_not_those_named_are_refused(y, names, said):
@@ -272,10 +272,10 @@ def test_a_digest_is_that_of_the_bytes_and_of_all_captions():
     """As it was before there were captions, as runs keep it."""
     for kind in ("class", "numbers"):
         one = described((kind,))
-        assert one.digest == hashed(one, one.y.numpy().tobytes())
+        assert one.digest == hashed(one, one.y[kind].numpy().tobytes())
     assert described(()).digest == hashed(described(()))
     text = described(("text",))
-    assert text.digest == hashed(text, text.y.numpy().tobytes(), json.dumps(text.captions).encode())
+    assert text.digest == hashed(text, text.y["text"].numpy().tobytes(), json.dumps(text.captions).encode())
     digests = [described(kinds).digest for kinds in TREES] + [described(captions=tuple("abcdefg")).digest]
     assert len(set(digests)) == len(digests)
 
@@ -345,7 +345,9 @@ def test_rows_may_be_made_as_they_are_asked_for():
     kept = pl.Samples(truth, i % 7, (), None, "", "", "", captions=tuple("abcdefg"), unseen=i % 7 == 3)
     assert made.digest == kept.digest and made.units == kept.units
     for one, other in zip(made.split(0.3), kept.split(0.3), strict=True):
-        assert torch.equal(one.x[:], other.x) and torch.equal(one.y, other.y) and one.units == other.units
+        assert (
+            torch.equal(one.x[:], other.x) and torch.equal(one.y["text"], other.y["text"]) and one.units == other.units
+        )
     assert torch.equal(made.some(30)[0], kept.some(30)[0])
 
 

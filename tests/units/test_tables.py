@@ -90,7 +90,7 @@ def test_rows_beyond_the_first_chunk_are_read(tmp_path, monkeypatch, mark, of_la
     path.write_text("\n".join(map(mark.join, lines)), encoding="utf-8")
     samples = pl.FileSource(str(path), "kind").load()
     assert samples.x.tolist() == x.tolist() and samples.columns == ("x", "y")
-    assert [samples.classes[k] for k in samples.y] == words
+    assert [samples.classes[k] for k in samples.y["class"]] == words
 
 
 def test_a_fault_far_below_is_told_by_its_line(tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_a_table_may_have_a_class_and_numbers(tmp_path, suffix):
         rows = np.searchsorted(np.sort(x), part.x[:, 0])
         for row, k, numbers in zip(np.argsort(x)[rows], *part.y.values(), strict=True):
             assert (samples.classes[k], numbers.tolist()) == (kind[row], [dose[row], age[row]])
-    assert np.array_equal(samples.y["class"], pl.FileSource(str(path), "kind").load().y)
+    assert np.array_equal(samples.y["class"], pl.FileSource(str(path), "kind").load().y["class"])
 
 
 def test_a_table_in_parquet_is_its_numbers_and_classes(tmp_path):
@@ -231,11 +231,11 @@ def test_a_table_in_parquet_is_its_numbers_and_classes(tmp_path):
     )
     samples = pl.FileSource(path, "kind").load()
     assert samples.x.tolist() == [[1, 0.1, 1], [2, -2, 0], [3, 3e300, 1], [4, 4, 1]]
-    assert samples.classes == ("a", "b", "c") and samples.y.tolist() == [1, 0, 1, 2]
+    assert samples.classes == ("a", "b", "c") and samples.y["class"].tolist() == [1, 0, 1, 2]
     assert samples.columns == ("a", "b", "c")
     path = parquet(tmp_path / "my.parquet", a=[1.5, 2.5], b=[3, 4], c=[5.5, 6])
     samples = pl.FileSource(path, numbers="c,a").load()
-    assert samples.x.tolist() == [[3], [4]] and samples.y.tolist() == [[5.5, 1.5], [6, 2.5]]
+    assert samples.x.tolist() == [[3], [4]] and samples.y["numbers"].tolist() == [[5.5, 1.5], [6, 2.5]]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_category_that_does_not_occur_is_no_class(tmp_path):
     kind = pyarrow.DictionaryArray.from_arrays(pyarrow.array([3, 0, 3, 3, None, 0]), ["d", "x", "y", "b"])
     path = parquet(tmp_path / "my.parquet", a=[1, 2, 3, 4], kind=kind[:4])
     samples = pl.FileSource(path, "kind").load()
-    assert samples.classes == ("b", "d") and samples.y.tolist() == [0, 1, 0, 0]
+    assert samples.classes == ("b", "d") and samples.y["class"].tolist() == [0, 1, 0, 0]
     path = parquet(tmp_path / "my.parquet", a=list(range(6)), kind=kind)
     with pytest.raises(ValueError, match="row 5, column 'kind': needs the name of a class, got an empty cell"):
         pl.FileSource(path, "kind").load()

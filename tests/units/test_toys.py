@@ -258,11 +258,11 @@ def test_what_is_no_toy_is_refused(make, message):
 def test_every_distribution_is_data_by_its_name(name):
     samples, toy = build(pl.Source, f"toy:{name},100,3").load(), build(Distribution, name)
     x, k = toy.sample_with_component(100, seed=3)
-    assert torch.equal(samples.x, x) and torch.equal(samples.y, k) and samples.classes == toy.names
+    assert torch.equal(samples.x, x) and torch.equal(samples.y["class"], k) and samples.classes == toy.names
     inside = samples.normalisation.into(samples.x)
     assert abs(float(inside.mean())) < 1e-5 and float(inside.std()) == pytest.approx(1, abs=1e-5)
 
 
 def test_one_component_is_no_class():
     samples = ToySource("rings:2").load()
-    assert samples.y is None and samples.classes == () and float(samples.x.norm(dim=1).mean()) == pytest.approx(2, 0.01)
+    assert not samples.y and samples.classes == () and float(samples.x.norm(dim=1).mean()) == pytest.approx(2, 0.01)

@@ -397,7 +397,7 @@ def test_pieces_give_the_gradient_of_the_whole_batch():
 
     data, truth = samples(), new_loss()
     rows = Order(SIZE, Noise(0)).rows(2 * BATCH, BATCH)  # the third step, over the end of no epoch
-    value = truth(data.x[rows], data.y[rows], index=2 * BATCH)
+    value = truth(data.x[rows], data.y["class"][rows], index=2 * BATCH)
     value.backward()
     for pieces in (1, 3, 8):
         loss = new_loss()
