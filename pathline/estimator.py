@@ -57,8 +57,9 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
     conditions also knows the density without: that of classes is their mixture by the shares they had,
     sum_k share_k p(x | k), and that of numbers is learned beside the others, from rows whose numbers are withheld.
 
-    A density needs columns that vary and do not repeat the same few values: drop constants, and spread whole numbers
-    (X + rng.uniform(-0.5, 0.5, X.shape)) where there are few different ones.
+    A column that never changes is sampled as it is, and its density is left out: that of a row is the density of the
+    other columns, and 0 if the row has another number there. A density needs columns that do not repeat the same few
+    values: spread whole numbers (X + rng.uniform(-0.5, 0.5, X.shape)) where there are few different ones.
 
     Args:
         width: Of the network.
@@ -119,8 +120,8 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Learn the density of the rows of X, given their conditions if there are any.
 
         Raises:
-            ValueError: If a parameter is out of range, X is not a table of finite numbers with at least two rows, a
-                column of it is constant, or y does not fit.
+            ValueError: If a parameter is out of range, X is not a table of finite numbers with at least two rows, no
+                column of it varies, or y does not fit.
         """
         self._check_parameters()
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
@@ -190,7 +191,7 @@ class FlowMatcher(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._no_condition(n_samples, seed) if y is None else self._codes(y, n_samples)
-        shape = (int(n_samples), self.n_features_in_)
+        shape = (int(n_samples), len(self.whitening_.std))  # columns that vary
         z = sample(self._given(codes), shape, steps=self.solver_steps, seed=seed).numpy()
         x = self._whitening(codes).back(z, self._features(codes, n_samples))
         return (x, self.classes_[codes]) if y is None and isinstance(self._condition, _Classes) else x

@@ -201,6 +201,11 @@ class Run:
         return cls(folder, config, shape, classes, *known)
 
     @property
+    def normalised(self) -> str:
+        """What is done to the data before the model sees it, in words."""
+        return "normalised: " + self.normalisation.told(self.columns, "channel" if len(self.shape) > 1 else "column")
+
+    @property
     def samples_folder(self) -> Path:
         """Where pictures go."""
         return self.folder / "samples"

@@ -60,6 +60,8 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
         "licence of the data": training.licence,
         "source of the data": training.source,
         "split": f"{len(training):,} samples to train on, {len(held_out):,} held out, never seen in training",
+        "normalisation": run.normalised.removeprefix("normalised: "),
+        **({"to note of the data": "; ".join(notes)} if (notes := run.normalisation.notes) else {}),
         **({"legs": "; ".join(map(str, run.legs))} if run.legs else {}),
         "weights": f"{sum(p.numel() for p in field.parameters()):,}, averaged over training",
         "trained in": f"{max(line.get('seconds', 0.0) for line in run.metrics()):.0f} s",

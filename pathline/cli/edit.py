@@ -173,7 +173,8 @@ def _picture(run: Run, path: Path) -> Points:
         ValueError: If it cannot be read, or has another shape than the run's samples.
     """
     try:
-        levels = torch.tensor(picture_of(path, run.config.size)).float()
+        picture = picture_of(path, run.config.size)
+        levels = torch.from_numpy(picture / np.iinfo(picture.dtype).max)
     except Unusable as error:
         raise ValueError(f"{path} {error}") from None
     if len(run.shape) == 3 and len(levels) == 1:
@@ -186,7 +187,7 @@ def _picture(run: Run, path: Path) -> Points:
     low, high = value_range(run.normalisation)
     return Points(
         path.stem,
-        torch.from_numpy(low + (high - low) * levels.numpy() / 255).float()[None],
+        torch.from_numpy(low + (high - low) * levels.numpy()).float()[None],
         None,
         torch.zeros(1, dtype=torch.long),
     )

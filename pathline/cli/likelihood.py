@@ -18,6 +18,7 @@ from pathline.cli.progress import counting, waiting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored
 from pathline.cli.verdict import FINER, Found, beside, keep, summed_up, tell, write
 from pathline.fields.network import NetworkField
+from pathline.likelihood.bits import varying_field
 from pathline.likelihood.divergence import Divergence, Exact
 from pathline.runs import Run
 from pathline.solvers.adaptive import AdaptiveSolver
@@ -193,7 +194,8 @@ def _likelihood(
     network = run.field_at(known)
     with counting(console, sum(map(len, sets)), "samples") as show:
         for k, (points, x) in enumerate(zip(sets, inputs, strict=True)):
-            field, batches = field_of(run, network, points, arguments.guidance), []
+            field = varying_field(field_of(run, network, points, arguments.guidance), run.normalisation)
+            batches: list[tuple[Tensor, Tensor]] = []
             for batch in scored(field, x, method, arguments.batch_size or _at_once(run, divergence)):
                 batches.append(batch)
                 found[k:] = [Found(points, Scores.of(run, batches, method.bin))]
@@ -246,7 +248,8 @@ def _change(
     if isinstance(method.solver, AdaptiveSolver) or method.steps < 2:
         return None
     few = x[:CHECKED]
-    field = field_of(run, network, given.points, arguments.guidance).take(slice(0, len(few)))
+    field = varying_field(field_of(run, network, given.points, arguments.guidance), run.normalisation)
+    field = field.take(slice(0, len(few)))
     coarse = Scores.of(run, [*scored(field, few, replace(method, steps=method.steps // 2), len(few))], method.bin)
     off = (coarse.nats - given.scores.nats[: len(few)]).abs()
     off = off[off.isfinite()]

@@ -23,7 +23,7 @@ from pathline.data.normalisation import Normalisation
 from pathline.data.source import Samples
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
-from pathline.likelihood.bits import bits_of, dequantised, in_units
+from pathline.likelihood.bits import bits_of, dequantised, in_units, varying
 from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.log_prob import estimate_log_prob
 from pathline.metrics.ranking import Interval
@@ -245,7 +245,7 @@ def prepared(run: Run, points: Points, method: Method) -> Tensor:
         ValueError: If a number is no multiple of the bin.
     """
     if method.bin is None:
-        return run.normalisation.into(points.x)
+        return varying(run.normalisation.into(points.x), run.normalisation, points.x, run.columns)
     off = ((points.x / method.bin).round() * method.bin - points.x).abs() > 1e-3 * method.bin
     if off.any():
         i = int(off.flatten(1).any(1).nonzero()[0])
@@ -254,7 +254,9 @@ def prepared(run: Run, points: Points, method: Method) -> Tensor:
             f"in row {int(points.places[i])} of {points.name}, counted from 0, is no multiple of it; --bin 0 takes the "
             "data as numbers without neighbours"
         )
-    return run.normalisation.into(dequantised(points.x, method.bin, method.seed))
+    return varying(
+        run.normalisation.into(dequantised(points.x, method.bin, method.seed)), run.normalisation, points.x, run.columns
+    )
 
 
 def scored(field: Field, x: Tensor, method: Method, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -185,6 +185,10 @@ def _go_on(run: Run, wanted: Config, console: Console, group: Group) -> int:
 def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Group, is_new: bool) -> int:
     config, (training, held_out) = run.config, split
     trainer = Trainer(run, training, held_out, group)
+    if group.is_first and is_new:
+        for units in filter(None, (run.normalisation, run.normalisation_of_numbers)):
+            for note in units.notes:
+                print(f"pathline train: {note}", file=sys.stderr)
     if is_new:
         trainer.begin()
     else:
@@ -192,6 +196,7 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
             console.print(note)
     console.print(training.title, markup=False, highlight=False)
     console.print(f"{len(training):,} samples to train on, {len(held_out):,} held out")
+    console.print(run.normalised, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples"
     )

@@ -228,4 +228,10 @@ def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> str:
     halved = "" if change is None else f"; half the steps change a log-density by {change:.2g} nats at most"
     unit = "in the units of the data"
     bins = f"as densities {unit}" if method.bin is None else f"{unit}, with uniform noise over bins of {method.bin:g}"
-    return f"by {summary['solver']}{steps}{halved}\ndivergence: {summary['divergence']}{own}\n{bins}"
+    constants = run.normalisation.constants
+    what = "channel" if len(run.shape) > 1 else "column"
+    named = ", ".join(
+        f"{repr(run.columns[k]) if run.columns else f'{what} {k + 1}'} = {v:g}" for k, v in constants.items()
+    )
+    left_out = f"\nleft out, as they never change and have no density: {named}" if constants else ""
+    return f"by {summary['solver']}{steps}{halved}\ndivergence: {summary['divergence']}{own}\n{bins}{left_out}"

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +28,7 @@ from pathline.data.captions import caption_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, TYPE_OF, Classes, more, name_of
 from pathline.data.layouts import Layout
 from pathline.data.mapped import Mapped
+from pathline.data.normalisation import Levels, Normalisation
 from pathline.data.rows import BLOCK
 
 DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
@@ -134,7 +135,8 @@ def _read_npy(path: Path, layout: Layout | None) -> Iterator[Block | InFile | Ab
     for first in range(0, len(x), _rows(header)):
         yield Block(_laid_out(finite.checked(x.raw(slice(first, first + _rows(header)))), layout))
     finite.finish()
-    yield About(_title(path, header.shape, layout), source=path.name)
+    units = _declared(finite.levels, header.shape)
+    yield About(_title(path, header.shape, layout), source=path.name, normalisation=units)
 
 
 def _read_npz(path: Path, has_captions: bool, layout: Layout | None) -> Iterator[Block | InFile | About]:
@@ -159,7 +161,13 @@ def _read_npz(path: Path, has_captions: bool, layout: Layout | None) -> Iterator
             yield Block(_laid_out(finite.checked(block), layout), {kind: part[rows] for kind, part in reader.y.items()})
             first += len(block)
         finite.finish()
-        yield reader.about(headers["x"].shape, layout)
+        shape = headers["x"].shape
+        yield replace(reader.about(shape, layout), normalisation=_declared(finite.levels, shape))
+
+
+def _declared(levels: Levels, shape: tuple[int, ...]) -> Normalisation | None:
+    """The range of levels, of arrays that are no vectors: the columns of a table may hold counts."""
+    return levels.normalisation() if len(shape) > 2 else None
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -321,10 +329,12 @@ class _Finite:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.rows, self.count, self.first = 0, 0, ""
+        self.levels = Levels()
 
     def checked(self, block: NDArray[Any]) -> NDArray[Any]:
         """The same numbers, in a type that is not wider than float64."""
         block = block.astype(np.float64) if block.dtype.itemsize > 8 else block
+        self.levels.add(block)
         is_float = block.dtype.kind == "f"
         wrong = ~np.isfinite(block) if is_float else np.zeros(0, bool)
         if (

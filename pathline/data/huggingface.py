@@ -20,7 +20,8 @@ import numpy as np
 from pathline.data.cache import About, Block, CachedSource, files_of
 from pathline.data.captions import caption_of, key_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Classes, Condition, check_numbers, numbered, stacked
-from pathline.data.pictures import LEVELS, Entry, blocks_of, of_bad, settle
+from pathline.data.normalisation import Levels
+from pathline.data.pictures import Entry, blocks_of, of_bad, of_depth, settle, units_of
 from pathline.specs import did_you_mean
 
 ROWS = 4096  # in a block
@@ -94,15 +95,20 @@ class HuggingFaceSource(CachedSource):
             blocks = blocks_of(entries, self.size, known, bad)
         else:
             blocks = _vectors(conditioned, vector, known, bad)
-        count, empty, shape = 0, 0, tuple[int, ...]()
+        count, empty, shape, levels = 0, 0, tuple[int, ...](), Levels()
         for block in blocks:
             count, shape = count + len(block.x), block.x.shape[1:]
+            levels.add(block.x)
             empty += without_text(block.y, known["text"])
             yield block
         left_out = settle(bad, count, "rows", f"{self.name}, {self.split}", self.is_forgiving)
         classes.count = count
         names, relabel = classes.finish(declared) if label else ((), ())
-        what = f"images of {shape[-1]} x {shape[1]} pixels" if images else f"samples of {len(vector)} numbers"
+        what = (
+            f"images of {shape[-1]} x {shape[1]} pixels{of_depth(levels)}"
+            if images
+            else f"samples of {len(vector)} numbers"
+        )
         of_classes = f" in {len(names):,} classes" if names else ""
         captions = tuple(known["text"])
         of_text = told(len(captions), empty) if text else ""
@@ -117,7 +123,7 @@ class HuggingFaceSource(CachedSource):
             classes=names,
             columns=vector,
             numbers=numbers,
-            normalisation=LEVELS if images else None,
+            normalisation=units_of(levels) if images else None,
             relabel=relabel,
             captions=captions,
             left_out=left_out,

@@ -27,7 +27,8 @@ from pathline.data.cache import About, Block, CachedSource, state_of
 from pathline.data.captions import caption_of, key_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Condition, check_numbers, refuse_unique
 from pathline.data.credits import credit_of
-from pathline.data.pictures import LEVELS, Entry, blocks_of, in_order, of_bad, settle
+from pathline.data.normalisation import Levels
+from pathline.data.pictures import Entry, blocks_of, in_order, of_bad, of_depth, settle, units_of
 from pathline.specs import did_you_mean
 
 METADATA = "metadata.jsonl"
@@ -38,9 +39,10 @@ NO_IMAGES = {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", "
 
 @dataclass(frozen=True)
 class ImageFolderSource(CachedSource):
-    """Images from a folder, as levels from 0 to 255 of shape `(1, height, width)` if all are grey, else `(3, ...)`.
+    """Images from a folder, as levels of shape `(1, height, width)` if all are grey, else `(3, ...)`.
 
-    Alpha is laid over white, 16 bits become 8, CMYK and palettes become red, green and blue, and EXIF is obeyed.
+    Levels are from 0 to 255, or from 0 to 65,535 if there are images of 16 bits; what has 8 of them is widened then.
+    Alpha is laid over white, CMYK and palettes become red, green and blue, and EXIF is obeyed.
     Damaged, empty and animated files are bad.
 
     Attributes:
@@ -97,11 +99,12 @@ class ImageFolderSource(CachedSource):
         else:
             rows, numbers = self._by_folder(wanted, part, bad), ()
         known: dict[str, dict[str, int]] = {"class": {}, "text": {}}
-        count, empty, shape = 0, 0, (0, 0, 0)
+        count, empty, shape, levels = 0, 0, (0, 0, 0), Levels()
         for block in blocks_of(
             (Entry(row.name, Path(self.path) / row.name, row.y) for row in rows), self.size, known, bad
         ):
             count, shape = count + len(block.x), block.x.shape[1:]
+            levels.add(block.x)
             empty += without_text(block.y, known["text"])
             yield block
         where = f"{self.path}/{part[:-1]}" if part else self.path
@@ -111,7 +114,7 @@ class ImageFolderSource(CachedSource):
         refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
         name = Path(self.path).resolve().name  # of all the path, this may be told in a model's card
         credit = credit_of(wanted, name)
-        kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels"
+        kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels{of_depth(levels)}"
         of_classes = f" in {len(classes):,} classes" if classes else ""
         unused = "; its captions are not used (--text words conditions on them)"
         of_text = told(len(captions), empty) if self.text else unused if any(row.has_caption for row in rows) else ""
@@ -121,7 +124,7 @@ class ImageFolderSource(CachedSource):
             source=credit.source,
             classes=classes,
             numbers=numbers,
-            normalisation=LEVELS,
+            normalisation=units_of(levels),
             relabel=tuple(map(classes.index, known["class"])),
             captions=captions,
             left_out=left_out,

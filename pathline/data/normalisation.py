@@ -23,7 +23,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pathline.data.rows import Array, Rows, blocks_of
@@ -37,6 +39,7 @@ ROWS = 256  # rows that they are of, at least, where there are so many
 TRIMMED, REACH = 0.01, 3.0
 FEW = 20  # values that are too few for percentiles, or to set a scale without a word
 APART = 30.0  # standard deviations over the spread of the middle half, beyond which most values look alike to a model
+FILLED = 0.25  # of the range of unsigned levels, from which on it is taken for theirs
 SHOWN = 6  # columns or channels whose figures are told
 
 Number: TypeAlias = float | tuple[float, ...]
@@ -168,6 +171,35 @@ class Normalisation:
     def back(self, x: Tensor) -> Tensor:
         """What a model made, in the units of the data; in float64 where these were learned, which years may need."""
         return _like(self.shift, x) + _like(self.scale, x) * x
+
+
+class Levels:
+    """What the type and the values of integer pictures say of their range: 0 to 255, or 0 to 65,535.
+
+    Blocks of them are added as they are read.
+    """
+
+    def __init__(self) -> None:
+        self.dtype, self.low, self.high = np.dtype(np.float64), math.inf, -math.inf
+
+    def add(self, x: NDArray[Any]) -> None:
+        """A block, of the same type as those before it."""
+        self.dtype = x.dtype
+        if x.size and self.most:
+            self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+
+    @property
+    def most(self) -> int:
+        """The highest level of the type; 0 where it is not one of unsigned levels of 8 or 16 bits."""
+        return {"u1": 255, "u2": 65535}.get(self.dtype.str[1:], 0)
+
+    def normalisation(self) -> Normalisation | None:
+        """The range of the type onto -1 to 1; None if it has none, or the values fill less than a quarter of it.
+
+        Levels of 12 bits in a file of 16 would be nearly alike to a model, so theirs is to be learned.
+        """
+        is_filled = self.most > 0 and self.high - self.low >= FILLED * self.most
+        return Normalisation(self.most / 2, self.most / 2) if is_filled else None
 
 
 def _like(value: Number, x: Tensor) -> float | Tensor:

@@ -1,7 +1,7 @@
-"""Pictures as arrays of 8 bits, whatever file they come from.
+"""Pictures as arrays of levels, of 8 bits or 16 as their files have them.
 
-    16 bits     level = round(value / 257)
-    alpha a     level = round((a colour + (255 - a) 255) / 255), over white
+    8 bits among 16     level = 257 value
+    alpha a             level = round((a colour + (most - a) most) / most), over white; most is 255 or 65,535
 
 A picture is turned as its EXIF says. It has one channel if its three are equal everywhere, else three: red, green and
 blue. Colours are taken as they are; a profile of a screen or a printer is not looked at.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,13 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pathline.data.cache import Block, cache_folder
 from pathline.data.classes import Condition, numbered, stacked
-from pathline.data.normalisation import Normalisation
+from pathline.data.normalisation import Levels, Normalisation
 from pathline.data.rows import BLOCK
 
+Picture: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
 LEVELS = Normalisation(127.5, 127.5)  # 0 to 255 into -1 to 1
+WIDER = 257  # 65,535 over 255
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # not EPS, which would run another program
 MOST = 1 << 25  # pixels: four bytes of memory each while one is read
 DENSE, SMALL = 400, 1 << 20  # levels to a byte of its file, beyond so many pixels: only a bomb, or blank, has more
@@ -59,8 +62,8 @@ def sides_of(size: int | str) -> tuple[int, int] | None:
     return (height, width) if height else None
 
 
-def picture_of(file: Path | bytes, size: int | str = 0) -> NDArray[np.uint8]:
-    """A picture as levels from 0 to 255, of shape `(1 or 3, height, width)`.
+def picture_of(file: Path | bytes, size: int | str = 0) -> Picture:
+    """A picture as levels from 0 to 255, or of 16 bits from 0 to 65,535, of shape `(1 or 3, height, width)`.
 
     Args:
         file: A path, or what a file holds.
@@ -91,7 +94,7 @@ def _opened(file: Path | bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
 
 
-def _levels(image: ImageFile.ImageFile, file: Path | bytes, sides: tuple[int, int] | None) -> NDArray[np.uint8]:
+def _levels(image: ImageFile.ImageFile, file: Path | bytes, sides: tuple[int, int] | None) -> Picture:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photograph and its previews
         raise Unusable("is animated, or has several pages; save one of them")
     if sides:
@@ -101,22 +104,30 @@ def _levels(image: ImageFile.ImageFile, file: Path | bytes, sides: tuple[int, in
     channels = 1 / 8 if image.mode == "1" else len(image.getbands())
     if width * height > min(MOST, max(SMALL, DENSE * length / channels)):
         raise Unusable(f"declares {width} x {height} pixels in {length:,} bytes, which is too many to be read")
-    found = _of_16_bits(image, file)
+    deep = _of_16_bits(image, file)
     image.load()  # a TIFF is turned by that, and its EXIF says so then
-    has_alpha, is_grey = found.has_transparency_data, found.mode in ("1", "L", "LA")
-    mode = ("L" if is_grey else "RGB") + ("A" if has_alpha else "")
-    found = found if found.mode == mode else found.convert(mode)
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    if sides:
-        height, width = sides if turn not in ON_ITS_SIDE else sides[::-1]  # it is turned below
-        found = ImageOps.fit(found, (width, height), Image.Resampling.BICUBIC)
-    if turn is not None:
-        found = found.transpose(turn)
-    x = np.asarray(found).reshape(found.height, found.width, -1)
-    x = _by_rows(lambda rows: _over_white(rows, 255), x) if has_alpha else x
+    if deep is None:
+        has_alpha, is_grey = image.has_transparency_data, image.mode in ("1", "L", "LA")
+        mode = ("L" if is_grey else "RGB") + ("A" if has_alpha else "")
+        x = _placed(image if image.mode == mode else image.convert(mode), sides, turn)
+        x = _by_rows(lambda rows: _over_white(rows, 255), x) if has_alpha else x
+    else:  # Pillow has no colours of 16 bits, but each of them fits its floats
+        planes = [_placed(Image.fromarray(plane.astype(np.float32)), sides, turn) for plane in np.moveaxis(deep, -1, 0)]
+        x = np.concatenate([plane.round().clip(0, 65535).astype(np.uint16) for plane in planes], -1)
     if all((rows == rows[..., :1]).all() for rows in _split(x)):
         x = x[..., :1]
     return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def _placed(image: Image.Image, sides: tuple[int, int] | None, turn: Image.Transpose | None) -> NDArray[Any]:
+    """The picture in its size and the right way up, of shape `(height, width, channels)`."""
+    if sides:
+        height, width = sides if turn not in ON_ITS_SIDE else sides[::-1]  # it is turned below
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    if turn is not None:
+        image = image.transpose(turn)
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def _over_white(x: NDArray[Any], most: int) -> NDArray[Any]:
@@ -135,8 +146,8 @@ def _split(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (x[k : k + 64] for k in range(0, len(x), 64))
 
 
-def _of_16_bits(image: ImageFile.ImageFile, file: Path | bytes) -> Image.Image:
-    """The image in 8 bits and over white, if it has 16; as it is, if it has 8."""
+def _of_16_bits(image: ImageFile.ImageFile, file: Path | bytes) -> NDArray[np.uint16] | None:
+    """Its levels over white, of shape `(height, width, 1 or 3)`, if it has 16 bits; None if it has 8."""
     raw = image.tile[0].args if image.format == "PNG" and image.tile else None
     if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
         x = np.array(image).astype(np.uint16)[..., None]
@@ -150,13 +161,11 @@ def _of_16_bits(image: ImageFile.ImageFile, file: Path | bytes) -> Image.Image:
             again.tile = [again.tile[0]._replace(args=raw[:-1] + "L")]
             x = np.array(image).astype(np.uint16) << 8 | np.array(again)
     else:
-        return image
+        return None
     clear = image.info.get("transparency")  # the value of a PNG that stands for nothing
     if clear is not None:
         x = np.where((x == np.array(clear)).all(-1, keepdims=True), np.uint16(65535), x)
-    x = _by_rows(lambda rows: _over_white(rows, 65535), x) if x.shape[-1] in (2, 4) else x
-    levels = _by_rows(lambda rows: ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8), x)
-    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+    return _by_rows(lambda rows: _over_white(rows, 65535), x) if x.shape[-1] in (2, 4) else x
 
 
 # ---- many of them
@@ -180,7 +189,7 @@ class Entry:
 def blocks_of(
     entries: Iterable[Entry], size: int | str, known: Mapping[str, dict[str, int]], bad: list[str]
 ) -> Iterator[Block]:
-    """The pictures in blocks of one shape.
+    """The pictures in blocks of one shape and one depth, that of the deepest in the first block.
 
     Args:
         entries: The pictures.
@@ -199,7 +208,8 @@ def _batches(
     entries: Iterable[Entry], size: int | str, known: Mapping[str, dict[str, int]], bad: list[str]
 ) -> Iterator[Block]:
     first: tuple[str, tuple[int, ...]] | None = None
-    held: list[tuple[NDArray[np.uint8], Any]] = []
+    held: list[tuple[Picture, Any]] = []
+    dtype: np.dtype[Any] | None = None
     for entry in entries:
         try:
             x = picture_of(entry.file, size)
@@ -213,35 +223,39 @@ def _batches(
                 f"all images must have one size, got {width} x {height} pixels of {first[0]} and {another} x {other} "
                 f"of {entry.name}; bring all to one with --size N, or --size HEIGHTxWIDTH"
             )
+        if dtype is not None and x.dtype.itemsize > dtype.itemsize:
+            bad.append(f"{entry.name} has 16 bits, and those before it have 8; save all of them in 16, or all in 8")
+            continue
         held.append((x, numbered(entry.y, known)))
-        if 3 * x.size // len(x) * len(held) >= BLOCK:
-            yield _block(held)
-            held = []
+        if 3 * x.nbytes // len(x) * len(held) >= BLOCK:
+            yield (block := _block(held, dtype))
+            held, dtype = [], block.x.dtype
     if held:
-        yield _block(held)
+        yield _block(held, dtype)
 
 
-def _block(held: list[tuple[NDArray[np.uint8], Any]]) -> Block:
+def _block(held: list[tuple[Picture, Any]], dtype: np.dtype[Any] | None) -> Block:
     channels = max(len(x) for x, _ in held)
-    x = np.stack([np.broadcast_to(x, (channels, *x.shape[1:])) for x, _ in held])
-    return Block(x, stacked([y for _, y in held]))
+    dtype = dtype or max((x.dtype for x, _ in held), key=lambda each: each.itemsize)
+    wide = (x if x.dtype == dtype else x.astype(dtype) * WIDER for x, _ in held)
+    return Block(np.stack([np.broadcast_to(x, (channels, *x.shape[1:])) for x in wide]), stacked([y for _, y in held]))
 
 
 def _alike(blocks: Iterable[Block]) -> Iterator[Block]:
     """All blocks in one channel, or all in three: grey ones wait in a file until a coloured one comes, or the end."""
-    waiting: list[tuple[tuple[int, ...], Mapping[str, NDArray[Any]]]] = []
+    waiting: list[tuple[tuple[int, ...], np.dtype[Any], Mapping[str, NDArray[Any]]]] = []
     is_grey = True
     with tempfile.TemporaryFile(dir=cache_folder()) as file:
 
-        def replayed() -> Iterator[tuple[NDArray[np.uint8], Mapping[str, NDArray[Any]]]]:
+        def replayed() -> Iterator[tuple[NDArray[Any], Mapping[str, NDArray[Any]]]]:
             file.seek(0)
-            for shape, y in waiting:
-                yield np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape), y
+            for shape, dtype, y in waiting:
+                yield np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape), y
 
         for block in blocks:
             if is_grey and block.x.shape[1] == 1:
                 file.write(block.x.tobytes())
-                waiting.append((block.x.shape, block.y))
+                waiting.append((block.x.shape, block.x.dtype, block.y))
                 continue
             if is_grey:
                 is_grey = False
@@ -268,6 +282,16 @@ def settle(bad: list[str], count: int, what: str, place: str, is_forgiving: bool
         way_out = "mend or remove them, or leave them out with --skip-bad" if count else "none is left"
         raise ValueError(f"{told} in {place} cannot be used; {way_out}:{listed}")
     return f"{told} cannot be used, and are left out:{listed}"
+
+
+def units_of(levels: Levels) -> Normalisation | None:
+    """How pictures of such levels are brought to a model: by the range of their type, or as is to be learned."""
+    return LEVELS if levels.dtype == np.uint8 else levels.normalisation()
+
+
+def of_depth(levels: Levels) -> str:
+    """What a title says of them."""
+    return " in 16 bits" if levels.dtype == np.uint16 else ""
 
 
 def of_bad(bad: list[str]) -> str:

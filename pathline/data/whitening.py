@@ -6,7 +6,8 @@
 
 It is exact both ways and defined on all numbers, so log p(x) = log p(z) + log|det dz/dx|. Columns are bent by maximum
 likelihood under a prior as strong as `PRIOR` rows that it is a line. The share a is the one of highest likelihood on
-rows left out: that settles how far directions in which a small table hardly varies are to be believed.
+rows left out: that settles how far directions in which a small table hardly varies are to be believed. Columns that
+never change are left out of z, and come back as they were.
 
 Source: Jones & Pewsey 2009, https://doi.org/10.1093/biomet/asp053 (sinh-arcsinh); Ledoit & Wolf 2004,
 https://doi.org/10.1016/S0047-259X(03)00096-4 (shrinking towards I)
@@ -71,6 +72,7 @@ class Whitening:
         centre: Of the bent columns.
         axes: U.
         scales: The square roots of e.
+        constants: Of each column of x its number where it never changes, else NaN.
     """
 
     mean: Array
@@ -80,6 +82,7 @@ class Whitening:
     centre: Array
     axes: Array
     scales: Array
+    constants: Array
 
     @classmethod
     def fit(cls, x: Array, features: Array, seed: int = 0) -> Whitening:
@@ -88,8 +91,13 @@ class Whitening:
         The regression is one of ridge 1: a class mean is that of its rows and of one more at the mean of all.
 
         Raises:
-            ValueError: If a column does not vary, or its squares are beyond float64.
+            ValueError: If no column varies, one varies by no more than rounding, or its squares are beyond float64.
         """
+        constants = np.where((x == x[0]).all(0), x[0], np.nan)
+        varies = np.isnan(constants)
+        if not varies.any():
+            raise ValueError(f"X must vary in a column, got {len(x)} times the same row; a constant has no density")
+        numbers, x = np.flatnonzero(varies), x[:, varies]
         with np.errstate(over="ignore", invalid="ignore"):
             size = np.abs(x).max(0)
             is_good = np.isfinite(size**2 * len(x)) & (np.ptp(x, 0) > 1e-12 * size)
@@ -97,9 +105,8 @@ class Whitening:
             k = int(is_good.argmin())
             low, high = x[:, k].min(), x[:, k].max()
             raise ValueError(
-                f"X must vary in every column, by numbers whose squares float64 can hold, got {low:g} to {high:g} in "
-                f"column {k}; a constant has no density: drop it, as VarianceThreshold() does in a Pipeline, and "
-                "rescale what is too large"
+                f"X must vary by more than rounding, in numbers whose squares float64 holds, got {low:g} to {high:g} "
+                f"in column {numbers[k]}; round it, so that it is a constant, and rescale what is too large"
             )
         mean, offset = x.mean(0), features.mean(0)
         of_mean, left = features - offset, x - mean
@@ -111,19 +118,29 @@ class Whitening:
         s, _ = bend.into(r)
         centre = s.mean(0)
         e, axes = np.linalg.eigh(_shrunk(s - centre, _share(s, Noise(seed, stream=FOLD_STREAM))))
-        return cls(mean - offset @ slope, slope, std, bend, centre, axes, np.sqrt(e))
+        return cls(mean - offset @ slope, slope, std, bend, centre, axes, np.sqrt(e), constants)
 
     def into(self, x: Array, features: Array) -> tuple[Array, Array]:
-        """The whitened rows, and log|det dz/dx| of each."""
+        """The whitened rows, and log|det dz/dx| of each.
+
+        The density is that of the columns that vary; of a row with another number where it should be a constant, it
+        is 0, and log|det| minus infinity.
+        """
+        varies = np.isnan(self.constants)
+        is_other = (x[:, ~varies] != self.constants[~varies]).any(1)
+        x = x[:, varies]
         s, log_slope = self.bend.into((x - self.mean - features @ self.slope) / self.std)
         with np.errstate(invalid="ignore"):
             z = (s - self.centre) @ self.axes / self.scales
-        return z, log_slope.sum(1) - np.log(self.std).sum() - np.log(self.scales).sum()
+        log_det = log_slope.sum(1) - np.log(self.std).sum() - np.log(self.scales).sum()
+        return z, np.where(is_other, -np.inf, log_det)
 
     def back(self, z: Array, features: Array) -> Array:
         """The rows in the units of the data."""
         r = self.bend.back((z * self.scales) @ self.axes.T + self.centre)
-        return self.mean + features @ self.slope + self.std * r
+        x = np.tile(self.constants, (len(z), 1))
+        x[:, np.isnan(self.constants)] = self.mean + features @ self.slope + self.std * r
+        return x
 
 
 def _log_cosh(u: Array) -> Array:

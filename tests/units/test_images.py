@@ -57,12 +57,12 @@ def put(folder: Path, name: str, data: bytes | str) -> Path:
 
 
 def levels(x: np.ndarray) -> np.ndarray:
-    """What a picture must become, in fractions of a level: alpha over white, in 8 bits, channels first."""
+    """What a picture must become, in fractions of a level: alpha over white, in its own depth, channels first."""
     most = np.iinfo(x.dtype).max
     x = x.reshape(*x.shape[:2], -1) / most
     if x.shape[2] in (2, 4):
         x = x[..., -1:] * x[..., :-1] + 1 - x[..., -1:]
-    return 255 * x.transpose(2, 0, 1)
+    return most * x.transpose(2, 0, 1)
 
 
 # ---- one picture
@@ -75,7 +75,7 @@ def test_a_png_of_any_depth_is_its_levels_over_white(channels, dtype):
     x = noise(40, 50, channels, dtype=dtype)
     x[:8, :, -1] = DRAW.choice([0, np.iinfo(dtype).max], (8, 50))  # the ends, where rounding is felt
     found = picture_of(png(x))
-    assert found.dtype == np.uint8 and found.shape == (1 if channels < 3 else 3, 40, 50)
+    assert found.dtype == dtype and found.shape == (1 if channels < 3 else 3, 40, 50)
     assert abs(found - levels(x)).max() <= 0.51
 
 
@@ -87,7 +87,7 @@ def test_a_colour_that_stands_for_nothing_is_white(channels, dtype):
     x[2] = x[0, 0]
     clear = chunk(b"tRNS", x[0, 0].astype(">u2").tobytes())
     expected = levels(x)
-    expected[:, (x == x[0, 0]).all(-1)] = 255
+    expected[:, (x == x[0, 0]).all(-1)] = np.iinfo(dtype).max
     assert abs(picture_of(png(x, clear)) - expected).max() <= 0.51
 
 

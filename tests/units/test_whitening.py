@@ -93,9 +93,20 @@ def test_columns_that_repeat_each_other_are_borne():
     assert np.isfinite(z).all() and np.isfinite(log_det).all()
 
 
-@pytest.mark.parametrize("wrong", [3.0, 1e200], ids=["constant", "too large"])
-def test_a_column_without_a_density_is_named(wrong):
+def test_a_column_beyond_float64_is_named():
     x = np.random.default_rng(6).normal(size=(20, 3))
-    x[:, 1] = wrong if wrong < 10 else wrong * x[:, 1]
-    with pytest.raises(ValueError, match="column 1; a constant has no density: drop it"):
+    x[:, 1] *= 1e200
+    with pytest.raises(ValueError, match=r"squares float64 holds, got .* in column 1; "):
         Whitening.fit(x, np.empty((20, 0)))
+
+
+def test_a_constant_column_is_left_out_and_comes_back_exactly():
+    x = np.random.default_rng(6).normal(size=(20, 3))
+    without, none = Whitening.fit(x[:, ::2], np.empty((20, 0))), np.empty((20, 0))
+    x[:, 1] = 0.1
+    found = Whitening.fit(x, none)
+    z, log_det = found.into(x, none)
+    assert np.array_equal(z, without.into(x[:, ::2], none)[0]) and np.isfinite(log_det).all()
+    assert np.array_equal(found.back(z, none)[:, 1], x[:, 1]) and found.back(z, none) == pytest.approx(x)
+    x[3, 1] = 0.2
+    assert (np.isneginf(found.into(x, none)[1]) == (np.arange(20) == 3)).all()
