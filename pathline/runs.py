@@ -297,12 +297,12 @@ class Run:
             raise ValueError(f"{self.folder / SOURCE} has no samples called {name!r}; restore it, or train again")
         return found[name]
 
-    def start(self, count: int, seed: int = 0) -> Tensor | None:
-        """Where samples begin: for a bridge, some of its source, else None, for noise."""
+    def start(self, count: int, seed: int = 0, first: int = 0) -> Tensor | None:
+        """Where samples begin, from the one with the index `first`: for a bridge, in its source; None for noise."""
         found = self.source()
         if found is None:
             return None
-        return found[Noise(seed, stream=START_STREAM).rows(count, len(found))]
+        return found[Noise(seed, first, START_STREAM).rows(count, len(found))]
 
     @property
     def codec(self) -> Codec:

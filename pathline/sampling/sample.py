@@ -31,6 +31,7 @@ def sample(
     evaluations: int | None = None,
     start: Tensor | None = None,
     compile: bool = False,
+    first: int = 0,
 ) -> Tensor:
     """Samples of a field, of `shape` (count, *point), in its own units, dtype and device.
 
@@ -46,6 +47,7 @@ def sample(
         evaluations: Calls of the field at most, instead of `steps`.
         start: Where samples begin, of the same shape: noise unless given. A bridge needs it.
         compile: Whether the field is compiled first, which takes some seconds and pays for many calls of it.
+        first: The index of the first sample, for one batch of many: `first=100` goes on where a hundred ended.
 
     Raises:
         ValueError: If the shape is not that of at least one point, or not that of the start.
@@ -54,7 +56,7 @@ def sample(
         raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
     sampler = sampler or default_sampler()
     times = sampler.times(field, sampler.usual_steps if steps is None and evaluations is None else steps, evaluations)
-    noise = Noise(fresh_seed() if seed is None else seed)
+    noise = Noise(fresh_seed() if seed is None else seed, first)
     begin = start_of(field, shape, noise) if start is None else start.to(_own(field).device)
     if begin.shape != tuple(shape):
         raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
