@@ -54,6 +54,8 @@ from .metrics.distances import energy_distance as energy_distance
 from .metrics.distances import memorisation_ratio as memorisation_ratio
 from .metrics.transport import path_straightness as path_straightness
 from .metrics.transport import transport_cost as transport_cost
+from .model import Model as Model
+from .model import load as load
 from .networks.mlp import MLP as MLP
 from .networks.text import Text as Text
 from .networks.text import TextForm as TextForm

@@ -12,7 +12,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from pathline.cli.conditions import bound, check_guidance, prompts_from
+from pathline.asked import check_guidance
+from pathline.cli.conditions import bound, prompts_from
 from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from pathline.cli.conditions import check_guidance
+from pathline.asked import check_guidance
 from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting, waiting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored

@@ -5,7 +5,7 @@
 A file that is there is replaced if it is the command's default output, or if the same command of the same run wrote it
 and its bytes are still those; any other is refused without --overwrite. The data that the run was trained on, what the
 command reads, and the run's own files are never replaced. outputs.jsonl holds a line for each file that was written:
-its path from the run folder, the command, and the sha256 of its bytes.
+its path from the run folder, the command, and the sha256 of its bytes. A folder of single images is as one file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from pathline.data.named import source_of
 from pathline.runs import OUTPUTS, PARTS, Run
 
+OF_IMAGES = re.compile(r"\d+\.png|metadata\.jsonl")  # what a folder of samples holds
 OF_OUTPUTS = ("samples", "likelihood", "verify")  # folders of a run that hold nothing but outputs
 
 
@@ -36,6 +38,7 @@ class Outputs:
         default: What the first is unless --out is given.
         has_consent: Whether --overwrite is given.
         read: What the command reads, named as in training.
+        is_folder: Whether the first path is a folder that the command fills.
 
     Raises:
         ValueError: If a file cannot be written there, or would replace one that it must not.
@@ -49,13 +52,16 @@ class Outputs:
         default: Path,
         has_consent: bool = False,
         read: Sequence[str] = (),
+        is_folder: bool = False,
     ) -> None:
-        self.run, self.command, self.paths = run, command, tuple(paths)
+        self.run, self.command, self.paths, self.is_folder = run, command, tuple(paths), is_folder
         is_default = self.paths[0].resolve() == default.resolve()
         for path in self.paths:
-            _refuse_place(path)
+            _refuse_place(path, is_folder)
             self._refuse_read(path, read)
-            if path.exists() and not is_default and not has_consent:
+            if is_folder and has_consent:
+                _refuse_odd(path)
+            elif _holds_something(path) and not is_default and not has_consent:
                 self._refuse_others(path)
 
     @contextmanager
@@ -69,30 +75,32 @@ class Outputs:
         """
         targets = {path: path.resolve() for path in self.paths}  # a link stays, and what it leads to is replaced
         parts = {
-            path: target.with_name(f".pathline-{secrets.token_hex(4)}{target.suffix}")
+            path: target.with_name(f".pathline-{secrets.token_hex(4)}{'' if self.is_folder else target.suffix}")
             for path, target in targets.items()
         }
         made = [_made_folders(target.parent) for target in targets.values()]
         is_done = False
         try:
+            if self.is_folder:
+                parts[self.paths[0]].mkdir()
             yield parts
             written = [path for path, part in parts.items() if part.exists()]
             for path in written:
                 _settle(parts[path], targets[path])
             hashes = {path: _digest(parts[path]) for path in written}
             for path in written:
-                parts[path].replace(targets[path])
+                _put(parts[path], targets[path])
             is_done = True
         except OSError as error:
             path = next((path for path, part in parts.items() if str(part) == str(error.filename)), self.paths[0])
-            before = "the file that was there is as it was" if path.exists() else "nothing was written"
+            before = "what was there is as it was" if path.exists() else "nothing was written"
             raise ValueError(
                 f"cannot write {path}: {error.strerror or error}; {before}; make room there, or name another place "
                 "with --out"
             ) from error
         finally:
             for part in parts.values():
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             for folder in (folder for folders in made for folder in folders if not is_done):
                 with suppress(OSError):  # another process may have put something there
                     folder.rmdir()
@@ -173,9 +181,11 @@ class Outputs:
         return os.path.relpath(path.resolve(), self.run.folder.resolve())
 
 
-def _refuse_place(path: Path) -> None:
-    """Refuse a place that no file can be written to."""
-    if path.exists() and not path.is_file():
+def _refuse_place(path: Path, is_folder: bool) -> None:
+    """Refuse a place that no file, or folder, can be written to."""
+    if is_folder and path.exists() and not path.is_dir():
+        raise ValueError(f"--out ends in / and so must be a folder, and there is a file {path}")
+    if not is_folder and path.exists() and not path.is_file():
         raise ValueError(f"--out must be a file, and there is {'a folder' if path.is_dir() else 'none'} {path}")
     if path.exists() and not os.access(path, os.W_OK):
         raise ValueError(f"{path} is read-only, and is left as it is; name another file with --out")
@@ -184,6 +194,35 @@ def _refuse_place(path: Path) -> None:
         raise ValueError(f"cannot write {path}: {parent} is a file; name another place with --out")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ValueError(f"cannot write {path}: the folder {parent} is read-only; name another place with --out")
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is a file, or a folder that is not empty."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _refuse_odd(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything but single images and their conditions."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not OF_IMAGES.fullmatch(path.name) or not path.is_file():
+            raise ValueError(
+                f"{folder} holds {path.name}, which pathline did not write, and --overwrite does not remove; name "
+                "another folder with --out"
+            )
+
+
+def _put(part: Path, target: Path) -> None:
+    """Give what was written its name; a folder that is there makes room, and comes back if it cannot."""
+    if not target.is_dir():
+        part.replace(target)
+        return
+    aside = target.rename(target.with_name(f"{part.name}.old"))
+    try:
+        part.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside)
 
 
 def _file_of(data: str) -> Path | None:
@@ -207,10 +246,15 @@ def _settle(part: Path, target: Path) -> None:
     """Force a file to the disk before its name is given away, with the rights of the file that it replaces."""
     if target.exists():
         shutil.copymode(target, part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
+    for path in part.iterdir() if part.is_dir() else [part]:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _digest(path: Path) -> str:
+    """The sha256 of a file; of a folder, that of the names and hashes of what it holds."""
+    if path.is_dir():
+        each = (f"{file.name}\0{_digest(file)}\n" for file in sorted(path.iterdir()))
+        return hashlib.sha256("".join(each).encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import csv
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import numpy as np
-import torch
 import tyro
-from torch import Tensor
+from rich.console import Console
 
+from pathline.asked import Asked
 from pathline.cli import tuned
-from pathline.cli.conditions import bound, prompts_from
+from pathline.cli.conditions import prompts_from, wished
 from pathline.cli.outputs import Outputs
-from pathline.cli.pictures import plain, points, value_range
+from pathline.cli.progress import counting
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
-from pathline.fields.field import Field
-from pathline.fields.modes import evaluating
+from pathline.cli.written import check, written
 from pathline.fields.network import NetworkField
+from pathline.model import Batch, batches
 from pathline.noise import Noise
-from pathline.plots.axes import save
-from pathline.plots.images import image_grid
 from pathline.runs import Run
 from pathline.sampling.adaptive import AdaptiveSampler
-from pathline.sampling.grids import UNIFORM
-from pathline.sampling.sample import sample, start_of
+from pathline.sampling.sample import start_of
 from pathline.sampling.sampler import STEPS, Sampler
 from pathline.solvers.adaptive import EvaluationsError
 from pathline.training.checkpoint import Checkpoint
 
 MEASURED = 64  # points that the curvature of a model's paths is measured on
-AT_ONCE = 128  # samples that go along together in steps of their own
 
 
 @dataclass(frozen=True)
@@ -74,65 +70,90 @@ class Arguments:
     """A prompt that guidance leads away from, in place of no condition."""
     guidance: float | None = None
     """Guidance scale: 0 ignores all conditions, 1 is the model itself, more exaggerates them."""
+    class_shares: Literal["equal", "data"] = "equal"
+    """How often classes come without --class: equal, each in turn; data, drawn with the shares that they have in the
+    training data."""
     seed: int = 0
     """Sample i depends on the seed and i only."""
-    out: Path | None = None
-    """A .png; an .npz with x in the units of the data, and y; or a .csv of vectors, with the names of its columns, and
-    their class or numbers. RUN/samples/sample.png unless given."""
+    batch_size: int | None = None
+    """Samples at once; as many as fit a gigabyte of memory unless given. Sample i does not depend on it, but for what a
+    network rounds (1e-5)."""
+    out: str | None = None
+    """A .png; an .npz with x in the units of the data, and y; a .csv of vectors, with the names of its columns, and
+    their class or numbers; or FOLDER/ for single images, with their conditions in metadata.jsonl.
+    RUN/samples/sample.png unless given."""
     overwrite: bool = False
-    """Replace a file at --out that pathline sample of this run did not write, or that has changed since. The run's own
-    files and the data that it was trained on are never replaced."""
+    """Replace a file or folder at --out that pathline sample of this run did not write, or that has changed since. The
+    run's own files and the data that it was trained on are never replaced."""
 
 
 def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = tyro.cli(Arguments, prog="pathline sample", args=argv)
-    if arguments.count < 1:
-        raise ValueError(f"--count must be at least 1, got {arguments.count}")
+    for name in ("count", "batch_size"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     run = Run.open(arguments.run)
-    default = run.samples_folder / "sample.png"
-    out = arguments.out or default
-    read = [] if arguments.prompts is None else [str(arguments.prompts)]
-    outputs = Outputs(run, "sample", [out], default, arguments.overwrite, read)
-    if out.suffix.lower() not in (".png", ".npz", ".csv"):
-        raise ValueError(f"--out must end in .png, .npz or .csv, got {out}")
-    if out.suffix.lower() == ".csv" and len(run.shape) != 1:
-        raise ValueError(f"--out must end in .png or .npz for samples of shape {run.shape}, got {out}")
+    outputs, suffix = _outputs(run, arguments)
     sampler = sampler_of(arguments.sampler, arguments.sigma)
     if arguments.grid is not None:
         check_grid(sampler, arguments.grid)
     found = run.checkpoint()
     network = run.field_at(found)
-    field, y = _bound(run, network, arguments.count, arguments)
-    if isinstance(sampler, AdaptiveSampler):
-        x, said = _adaptively(run, field, sampler, arguments)
-    else:
-        x, said = _in_steps(run, field, _settled(run, found, network, sampler, arguments), arguments)
+    wish = _wish(run, arguments)
+    way = _way(run, found, network, sampler, wish, arguments)
+    (out,) = outputs.paths
     with outputs.opened() as parts:
-        _write(run, run.normalisation.back(x), y, parts[out])
-    print(f"{arguments.count} samples by {said}: {out}")
+        more = written(wish, _shown(way.made(wish, network), way), arguments.count, parts[out], suffix)
+    print(f"{arguments.count} samples by {way.words()}: {out}{more}")
     return 0
 
 
-def _bound(run: Run, network: NetworkField, count: int, arguments: Arguments) -> tuple[Field, Any]:
-    """The run's field under what the flags say, and that."""
-    return bound(
+def _outputs(run: Run, arguments: Arguments) -> tuple[Outputs, str]:
+    """What is to be written, and its suffix: none of a folder.
+
+    Raises:
+        ValueError: If it cannot be, or must not.
+    """
+    default = run.samples_folder / "sample.png"
+    out = Path(arguments.out or default)
+    is_folder = str(arguments.out).endswith(("/", os.sep)) or out.is_dir()
+    suffix = "" if is_folder else out.suffix.lower() or "."
+    check(run, arguments.count, out, suffix)
+    read = [] if arguments.prompts is None else [str(arguments.prompts)]
+    return Outputs(run, "sample", [out], default, arguments.overwrite, read, is_folder), suffix
+
+
+def _wish(run: Run, arguments: Arguments) -> Asked:
+    """What samples are to be, as the flags say it."""
+    return wished(
         run,
-        network,
-        count,
         arguments.guidance,
         arguments.label,
         arguments.numbers,
         prompts_from(arguments.prompt, arguments.prompts),
         arguments.negative,
+        seed_of_classes=_seed_of_classes(arguments),
     )
 
 
-def _settled(run: Run, found: Checkpoint, network: NetworkField, sampler: Sampler, arguments: Arguments) -> Sampler:
+def _seed_of_classes(arguments: Arguments) -> int | None:
+    """The seed that classes are drawn with; None where they are not."""
+    if arguments.class_shares == "data" and arguments.label is not None:
+        raise ValueError(
+            f"--class-shares is for samples without --class, got {arguments.label!r}; leave out one of them"
+        )
+    return arguments.seed if arguments.class_shares == "data" else None
+
+
+def _settled(
+    run: Run, found: Checkpoint, network: NetworkField, sampler: Sampler, wish: Asked, arguments: Arguments
+) -> Sampler:
     """The sampler on its grid, or one that was fitted to the model if the flags leave the choice."""
     if arguments.grid is not None:
         start = run.start(MEASURED, arguments.seed)
-        field, _ = _bound(run, network, MEASURED, arguments)  # always as many: sample i does not depend on their count
+        field = wish.field(network, range(MEASURED))  # always as many: sample i does not depend on their count
         start = start_of(field, (MEASURED, *run.shape), Noise(arguments.seed)) if start is None else start
         return on_grid(sampler, arguments.grid, field, start)
     is_open = arguments.sampler is None and arguments.sigma is None and arguments.steps is None
@@ -154,86 +175,95 @@ def _settled(run: Run, found: Checkpoint, network: NetworkField, sampler: Sample
     return sampler
 
 
-def _in_steps(run: Run, field: Field, sampler: Sampler, arguments: Arguments) -> tuple[Tensor, str]:
-    """Samples, and by what and in how many calls."""
-    is_open = arguments.steps is None and arguments.evaluations is None
-    given = STEPS if is_open else arguments.steps
-    x = sample(
-        field,
-        (arguments.count, *run.shape),
-        sampler,
-        given,
-        arguments.seed,
-        evaluations=arguments.evaluations,
-        start=run.start(arguments.count, arguments.seed),
-    )
-    steps = len(sampler.times(field, given, arguments.evaluations)) - 1
-    most = "" if len(sampler.nodes) == 1 else "at most "
-    return x, f"{words_of(sampler, steps)}, {steps} steps, {most}{steps * len(sampler.nodes)} calls of the network"
+@dataclass
+class Way:
+    """How samples are made, and what they took so far.
+
+    Attributes:
+        sampler: The way from noise to data.
+        arguments: The flags.
+        steps: Of a sampler that does not lay its own; else None.
+        calls: Calls of the network by all samples so far, and by the one that took the most, if each has its own.
+    """
+
+    sampler: Sampler
+    arguments: Arguments
+    steps: int | None
+    calls: tuple[int, int] = (0, 0)
+
+    def made(self, wish: Asked, network: NetworkField) -> Iterator[Batch]:
+        """The samples, a batch at a time.
+
+        Raises:
+            ValueError: If the evaluations do not suffice for a sample.
+        """
+        asked = self.arguments
+        steps = None if asked.evaluations is not None else asked.steps
+        try:
+            for batch in batches(
+                wish,
+                network,
+                asked.count,
+                self.sampler,
+                steps,
+                asked.evaluations,
+                asked.seed,
+                asked.batch_size,
+            ):
+                if batch.calls is not None:
+                    total, most = self.calls
+                    self.calls = total + int(batch.calls.sum()), max(most, int(batch.calls.max()))
+                yield batch
+        except EvaluationsError as error:
+            words = words_of(self.sampler)
+            raise ValueError(
+                f"--evaluations must suffice for {words}, got {error.evaluations} of {asked.evaluations} that bring "
+                f"sample {error.sample} to t = {error.t:.3g}; allow more, or a coarser tolerance: "
+                f"--sampler {words.partition(' ')[0]}:1e-3"
+            ) from None
+
+    def words(self) -> str:
+        """By what samples were made, and in how many calls."""
+        total, highest = self.calls
+        if self.steps is None:
+            mean = total / self.arguments.count
+            return f"{words_of(self.sampler)}, {mean:.0f} calls of the network a sample, and {highest} at most"
+        most, calls = "" if len(self.sampler.nodes) == 1 else "at most ", self.steps * len(self.sampler.nodes)
+        return f"{words_of(self.sampler, self.steps)}, {self.steps} steps, {most}{calls} calls of the network"
 
 
-def _adaptively(run: Run, field: Field, sampler: AdaptiveSampler, arguments: Arguments) -> tuple[Tensor, str]:
-    """Samples in steps of their own, and by what and in how many calls.
+def _way(
+    run: Run, found: Checkpoint, network: NetworkField, sampler: Sampler, wish: Asked, arguments: Arguments
+) -> Way:
+    """How samples are to be made; it is settled once, for all batches.
 
     Raises:
-        ValueError: If steps are given, or the evaluations do not suffice for a sample.
+        ValueError: If steps are given to a sampler that lays its own, or a number does not suffice.
     """
-    words, most, count = words_of(sampler), arguments.evaluations, arguments.count
-    if arguments.steps is not None:
-        raise ValueError(
-            f"--steps is for samplers of steps that are settled beforehand, got {arguments.steps}; {words} takes as "
-            "many as its tolerance needs, and --evaluations caps them"
-        )
-    if most is not None:
-        sampler = replace(sampler, solver=replace(sampler.solver, evaluations=most))
-    start = run.start(count, arguments.seed)
-    start = start_of(field, (count, *run.shape), Noise(arguments.seed)) if start is None else start
-    times, solved = UNIFORM.times(field, 1), []
-    with torch.no_grad(), evaluating(field):
-        for first in range(0, count, AT_ONCE):
-            part = slice(first, min(first + AT_ONCE, count))
-            try:
-                solution = sampler.solve(field.take(part), start[part], times)
-            except EvaluationsError as error:
-                raise ValueError(
-                    f"--evaluations must suffice for {words}, got {error.evaluations} of {most} that bring sample "
-                    f"{first + error.sample} to t = {error.t:.3g}; allow more, or a coarser tolerance: "
-                    f"--sampler {words.partition(' ')[0]}:1e-3"
-                ) from None
-            solved.append((solution.x, solution.counts.evaluations))
-    calls = torch.cat([counts for _, counts in solved])
-    said = f"{words}, {calls.double().mean():.0f} calls of the network a sample, and {calls.max()} at most"
-    return torch.cat([x for x, _ in solved]), said
+    most = arguments.evaluations
+    if isinstance(sampler, AdaptiveSampler):
+        if arguments.steps is not None:
+            raise ValueError(
+                f"--steps is for samplers of steps that are settled beforehand, got {arguments.steps}; "
+                f"{words_of(sampler)} takes as many as its tolerance needs, and --evaluations caps them"
+            )
+        if most is not None:
+            sampler = replace(sampler, solver=replace(sampler.solver, evaluations=most))
+        return Way(sampler, arguments, None)
+    settled = _settled(run, found, network, sampler, wish, arguments)
+    steps = STEPS if arguments.steps is None and most is None else arguments.steps
+    times = settled.times(wish.field(network, range(1)), steps, most)
+    return Way(settled, arguments, len(times) - 1)
 
 
-def _write(run: Run, raw: Tensor, y: Any, out: Path) -> None:
-    if out.suffix.lower() == ".npz":
-        arrays = {"x": raw.numpy()} if y is None else {"x": raw.numpy(), "y": run.codec.array(y)}
-        with out.open("wb") as file:  # a name would be given a second .npz after an .NPZ
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    elif out.suffix.lower() == ".csv":
-        _write_table(run, raw, y, out)
-    elif len(run.shape) == 3:
-        low, high = value_range(run.normalisation)
-        texts = {*(y or {}).get("text", ())}
-        title = plain(str(*texts)) if len(texts) == 1 else ""
-        save(image_grid((raw.numpy() - low) / (high - low), min(10, len(raw)), title=title), out)
-    else:
-        save(points(run, raw, y), out)
-
-
-def _write_table(run: Run, raw: Tensor, y: Any, out: Path) -> None:
-    """Rows as they were trained on, what they are conditioned on last."""
-    header = list(run.columns or (str(i + 1) for i in range(run.shape[0])))
-    parts = [raw.numpy().astype(str)]  # as many digits as tell a number from its neighbours
-    for kind, value in (y or {}).items():
-        if kind == "numbers":
-            header += run.numbers
-            parts.append(value.numpy().astype(str))
-        else:
-            header.append((run.config.label or "class") if kind == "class" else "text")
-            names = value if kind == "text" else np.array(run.classes)[value.numpy()]
-            parts.append(np.asarray(names, dtype=object)[:, None])
-    rows = np.concatenate([part.astype(object) for part in parts], 1).tolist()
-    with out.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+def _shown(made: Iterator[Batch], way: Way) -> Iterator[Batch]:
+    """The same batches, with how far they are where there are several."""
+    count, first = way.arguments.count, next(made)
+    yield first
+    if len(first.rows) == count:
+        return
+    with counting(Console(stderr=True), count, "samples") as show:
+        show(first.rows.stop)
+        for batch in made:
+            yield batch
+            show(batch.rows.stop)

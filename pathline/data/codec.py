@@ -123,15 +123,17 @@ class Codec:
         """Whether an index can be told from a name."""
         return not any(_is_index(name, len(self.classes)) for name in self.classes)
 
-    def drawn(self, count: int, seed: int) -> Tensor:
+    def drawn(self, count: int, seed: int, first: int = 0) -> Tensor:
         """Indices of classes drawn by the shares that they have in the training data; the i-th is by (seed, i) only.
+
+        They are those from the i-th on, i being `first`.
 
         Raises:
             ValueError: If the shares are not known.
         """
         if not self.shares:
             raise ValueError("the shares of the classes are not known: this run was trained by an older version")
-        return torch.from_numpy(drawn(np.array(self.shares), count, seed))
+        return torch.from_numpy(drawn(np.array(self.shares), count, seed, first))
 
 
 def codec_of(samples: Samples, has_text: bool = False) -> Codec:
@@ -168,9 +170,12 @@ def values_of(names: Sequence[str], class_type: str = "") -> NDArray[Any]:
     return np.array(names, np.str_)
 
 
-def drawn(shares: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
-    """Indices of so many classes, drawn by their shares; the i-th depends on the seed and i only."""
-    chance = Noise(seed, stream=SHARES_STREAM).uniform((count, 1), dtype=torch.float64)[:, 0].numpy()
+def drawn(shares: NDArray[np.float64], count: int, seed: int, first: int = 0) -> NDArray[np.int64]:
+    """Indices of so many classes from the one with the index `first`, drawn by their shares.
+
+    The i-th depends on the seed and i only.
+    """
+    chance = Noise(seed, first, SHARES_STREAM).uniform((count, 1), dtype=torch.float64)[:, 0].numpy()
     return np.searchsorted(shares.cumsum(), chance).clip(max=len(shares) - 1)
 
 

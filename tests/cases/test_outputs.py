@@ -188,7 +188,7 @@ def test_an_interrupt_leaves_what_was_there_and_no_litter(run, tmp_path, monkeyp
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample_command, "_write", interrupted)
+    monkeypatch.setattr(sample_command, "written", interrupted)
     assert asked("sample", run, "--out", out) == 130
     assert out.read_bytes() == before and {path.name for path in tmp_path.iterdir()} == {"run", "data.csv", "x.npz"}
 

@@ -13,7 +13,7 @@ FLOORS = (
     ("processes", "paths", "data", "text"),
     ("fields",),
     ("training", "sampling", "likelihood"),
-    ("verify", "estimator", "config", "runs", "trainer"),
+    ("verify", "estimator", "config", "runs", "asked", "model", "trainer"),
     ("cli", "demo", "__main__"),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS, 1) for part in parts}
