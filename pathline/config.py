@@ -73,6 +73,11 @@ class Config:
     of a metadata.jsonl."""
     numbers: str = ""
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
+    columns: str = ""
+    """The columns of a table that samples are made of, separated by commas; all but those named otherwise, unless
+    given."""
+    drop_columns: str = ""
+    """The columns of a table that are not used, separated by commas; --drop COLUMN,COLUMN says the same."""
     text: str = "none"
     """What captions are read by: none, they are not used; words, whose vectors are learned with the model; minilm,
     clip:NAME or t5:NAME, whose vectors are given (the extra of that name: text). Captions are those of shapes,
@@ -274,7 +279,17 @@ class Config:
             ValueError: If it names neither a data set nor a file of a known kind.
         """
         text = self.uses_text and self.is_conditional
-        source = source_of(self.data, self.label, self.numbers, self.size, self.skip_bad, text=text, kind=self.kind)
+        source = source_of(
+            self.data,
+            self.label,
+            self.numbers,
+            self.size,
+            self.skip_bad,
+            text=text,
+            kind=self.kind,
+            columns=self.columns,
+            drop_columns=self.drop_columns,
+        )
         if isinstance(source, FileSource):
             self._check_layout(source.layout())
         sides = sides_of(self.size)

@@ -22,6 +22,7 @@ from pathline.cli.pictures import draw_all, draw_preview, sample_preview
 from pathline.cli.progress import progress, waiting
 from pathline.cli.several import parsed_once, said_once
 from pathline.config import Config, load_config, presets
+from pathline.data.classes import number
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.modes import evaluating
@@ -77,8 +78,22 @@ def main(argv: list[str]) -> int:
 def _parsed(argv: list[str], preset: str | None, base: Config) -> Arguments:
     with parsed_once():
         return tyro.cli(
-            Arguments, prog=f"pathline train {preset or 'PRESET|FILE.toml'}", args=argv, default=Arguments(base)
+            Arguments,
+            prog=f"pathline train {preset or 'PRESET|FILE.toml'}",
+            args=_with_dropped_columns(argv),
+            default=Arguments(base),
         )
+
+
+def _with_dropped_columns(argv: list[str]) -> list[str]:
+    """The same words, with --drop-columns for a --drop that names columns; of a number it is a share of conditions."""
+    found = list(argv)
+    for k, word in enumerate(argv):
+        name, is_joined, value = word.partition("=")
+        value = value if is_joined else (argv[k + 1] if k + 1 < len(argv) else "")
+        if name == "--drop" and value and not value.startswith("--") and number(value) is None:
+            found[k] = f"--drop-columns={value}" if is_joined else "--drop-columns"
+    return found
 
 
 def _new(

@@ -18,6 +18,7 @@ from typing import Any
 
 from pathline.data.arrays import read_arrays, shape_of
 from pathline.data.cache import About, Block, CachedSource, InFile, files_of
+from pathline.data.columns import Roles
 from pathline.data.layouts import AUTO, Layout, layout_of
 from pathline.data.parquet import read_parquet
 from pathline.data.tables import read_csv
@@ -38,6 +39,8 @@ class FileSource(CachedSource):
         text: Whether words in y of an .npz are captions; those in a field called text are not used unless so.
         kind: What an array holds, one of `layouts.KINDS`, or auto for what its shape says: images are then handed on
             with their channels first. As it is, whatever it holds, unless given.
+        columns: The columns of a table that are entries of a sample, with commas between them; all others unless given.
+        drop_columns: Those that are not looked at.
     """
 
     path: str
@@ -45,6 +48,8 @@ class FileSource(CachedSource):
     numbers: str = ""
     text: str | bool = False
     kind: str = ""
+    columns: str = ""
+    drop_columns: str = ""
 
     def layout(self) -> Layout | None:
         """What an array holds, from its shape alone; None for a table, or where it is to be taken as it is.
@@ -78,6 +83,11 @@ class FileSource(CachedSource):
             raise ValueError(
                 f"numbers names columns of a .csv or .parquet, got {self.numbers!r} for {path}; an .npz has them in y"
             )
+        for flag, names in (("columns", self.columns), ("drop-columns", self.drop_columns)):
+            if names and not name.endswith(TABLES):
+                raise ValueError(
+                    f"--{flag} names columns of a .csv or .parquet, got {names!r} for {path}; leave it out"
+                )
         if self.text and (self.text is not True or not name.endswith(".npz")):
             raise ValueError(
                 f"text is of captions in y of an .npz, got {self.text!r} for {path}; those of pictures may stand in a "
@@ -86,6 +96,7 @@ class FileSource(CachedSource):
         if self.kind not in ("", AUTO) and name.endswith(TABLES):
             raise ValueError(f"kind is for arrays, .npy and .npz, got {self.kind!r} for {path}; leave it out")
         known = {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
+        known |= {key: names for key, names in (("columns", self.columns), ("drop", self.drop_columns)) if names}
         is_laid_out = self.kind and not name.endswith(TABLES)
         return known | ({"text": True} if self.text else {}) | ({"kind": self.kind} if is_laid_out else {})
 
@@ -99,4 +110,4 @@ class FileSource(CachedSource):
         if not path.name.lower().endswith(TABLES):
             return read_arrays(path, bool(self.text), self.layout())
         read = read_parquet if path.suffix.lower() == ".parquet" else read_csv
-        return read(path, self.label, self.numbers)
+        return read(path, Roles(self.label, self.numbers, self.columns, self.drop_columns))

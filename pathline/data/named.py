@@ -23,6 +23,8 @@ TAKERS = {
     "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
     "size": "size is for folders of images and those of Hugging Face",
     "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
+    "columns": "columns names columns of a .csv or .parquet",
+    "drop_columns": "drop_columns names columns of a .csv or .parquet",
     "kind": "kind is for arrays, .npy and .npz",
     "text": "text is for shapes, folders of images with a metadata.jsonl, an .npz with captions in y, and Hugging Face",
 }
@@ -36,6 +38,8 @@ def source_of(
     skip_bad: bool = False,
     text: str | bool = False,
     kind: str = "",
+    columns: str = "",
+    drop_columns: str = "",
 ) -> Source:
     """Where data of this name comes from.
 
@@ -47,6 +51,8 @@ def source_of(
         skip_bad: Whether bad images are left out.
         text: The column or key that holds captions, or True for the one called text; shapes have captions in any case.
         kind: What an array holds, or auto for what its shape says; as it is, unless given.
+        columns: The columns of a table that are entries of a sample, with commas between them; all others unless given.
+        drop_columns: Those that are not looked at.
 
     Raises:
         ValueError: If it names neither a data set nor a file of a known kind, or an option is not for that kind.
@@ -55,6 +61,7 @@ def source_of(
         raise ValueError(f"data must be named, such as --data FILE: {KINDS}")
     found = _found(data)
     given = {"label": label, "numbers": numbers, "size": size, "is_forgiving": skip_bad, "text": text, "kind": kind}
+    given |= {"columns": columns, "drop_columns": drop_columns}
     options = {name: value for name, value in given.items() if value and value != "0"}
     if isinstance(found, ShapesSource):
         options.pop("text", None)

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from pathline.data.arrays import refuse_bomb, refuse_large
 from pathline.data.cache import About, Block
 from pathline.data.classes import BOOL, EXACT, FLOAT, INT, ROUNDED, STR, name_of
+from pathline.data.columns import Columns, Roles
 from pathline.data.rows import BLOCK
-from pathline.data.tables import Columns
 
 
-def read_parquet(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
+def read_parquet(path: Path, roles: Roles) -> Iterator[Block | About]:
     """The rows of a .parquet.
+
+    Args:
+        path: Of the file.
+        roles: What the user says of its columns.
 
     Raises:
         ValueError: If pyarrow is missing, the file is damaged, or a cell is no finite number.
@@ -35,38 +39,37 @@ def read_parquet(path: Path, label: str, numbers: str) -> Iterator[Block | About
             twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
             if twice is not None:
                 raise ValueError(f"{path}: two columns are called {twice!r}; rename one of them")
-            columns = Columns(path, names, label, numbers)
+            columns = Columns(path, names, roles)
             if not count:
                 raise ValueError(f"{path} has no rows; it needs a row each sample")
             size = 8 * len(names) * count
             refuse_bomb(str(path), path.stat().st_size, size, "if it is whole, save a part of it")
             refuse_large(str(path), size)
-            _check_types(file.schema_arrow, columns)
+            others = _of_other_types(file.schema_arrow, columns)
             row = 1
             for batch in file.iter_batches(max(1, BLOCK // (8 * len(names)))):
-                yield from _block(batch, columns, row)
+                yield from _block(batch, columns, row, others)
                 row += len(batch)
             yield replace(columns.finish(), class_type=_class_type(file.schema_arrow, columns))
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from error
 
 
-def _check_types(schema: Any, columns: Columns) -> None:
+def _of_other_types(schema: Any, columns: Columns) -> dict[int, str]:
+    """The columns that are used and hold no numbers, nor classes, and the names of their types."""
     from pyarrow import types
 
-    for i, field in enumerate(schema):
-        of_words = types.is_string(field.type) or types.is_large_string(field.type) or types.is_dictionary(field.type)
+    found = {}
+    for i in columns.used:
+        of = schema.field(i).type
+        of_words = types.is_string(of) or types.is_large_string(of) or types.is_dictionary(of)
         is_number = any(
-            is_kind(field.type)
+            is_kind(of)
             for is_kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
         )
         if not is_number and not (i == columns.of_label and of_words):
-            hint = "remove the column" + (
-                "" if columns.label or columns.numbers else ", or name the one that holds the class with --label"
-            )
-            raise ValueError(
-                f"{columns.path}, column {field.name!r}: must hold numbers, got the type {field.type}; {hint}"
-            )
+            found[i] = str(of)
+    return found
 
 
 def _class_type(schema: Any, columns: Columns) -> str:
@@ -83,15 +86,23 @@ def _class_type(schema: Any, columns: Columns) -> str:
     return STR
 
 
-def _block(batch: Any, columns: Columns, first: int) -> Iterator[Block]:
+def _block(batch: Any, columns: Columns, first: int, others: dict[int, str]) -> Iterator[Block]:
     """Rows in memory; what is wrong in them is remembered."""
     from pyarrow import types
 
     cells = np.zeros((len(batch), len(columns.names)))
     labels = None
-    wrong: list[tuple[int, int, Any]] = []
-    for i, column in enumerate(batch.columns):
+    is_wrong = False
+    for i in sorted(columns.used):
+        column = batch.columns[i]
         empty = column.is_null().to_numpy(zero_copy_only=False)
+        if i in others:
+            is_wrong = True
+            cell = column[0].as_py()
+            value = None if cell is None else str(cell)
+            told = f"must hold numbers, got the type {others[i]}, and {value!r} here"
+            columns.complain_of(f"row {first}", i, value, told, len(batch))
+            continue
         if i == columns.of_label:
             labels = _labels(column, columns, empty)
             bad = empty
@@ -100,15 +111,13 @@ def _block(batch: Any, columns: Columns, first: int) -> Iterator[Block]:
             bad = empty | ~np.isfinite(cells[:, i])
             if types.is_integer(column.type) and len(column):
                 bad |= np.abs(cells[:, i]) >= EXACT  # what is beyond has not been rounded below
-        wrong += [(int(k), i, None if empty[k] else float(cells[k, i])) for k in np.flatnonzero(bad)]
-    for k, i, value in sorted(wrong, key=lambda place: place[:2]):
-        if value is None or not math.isfinite(value):
-            columns.complain_of(f"row {first + k}", i, value)
-        else:
-            columns.complain(
-                f"row {first + k}, column {columns.names[i]!r}", f"needs {ROUNDED}, got {batch.columns[i][k]}"
-            )
-    if not wrong:
+        for k in np.flatnonzero(bad).tolist():
+            is_wrong = True
+            number = None if empty[k] else float(cells[k, i])
+            is_rounded = number is not None and math.isfinite(number)
+            told = f"needs {ROUNDED}, got {column[k]}" if is_rounded else ""
+            columns.complain_of(f"row {first + k}", i, number, told)
+    if not is_wrong:
         yield columns.block(cells, labels)
 
 

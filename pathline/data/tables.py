@@ -17,18 +17,17 @@ import io
 import math
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pathline.data.arrays import SMALL, refuse_bomb
 from pathline.data.cache import About, Block
-from pathline.data.classes import MOST, Classes, check_numbers, more, number
-from pathline.specs import did_you_mean
+from pathline.data.classes import MOST, Classes, number
+from pathline.data.columns import Columns, Roles
 
 CHUNK = 1 << 20  # bytes that are read at once: what is made of them stays near a core
 LONGEST = 1 << 22  # bytes of a line, or of the lines of a row
@@ -36,84 +35,12 @@ BLANKS = np.array([chr(byte).isspace() for byte in range(256)])
 LOOK, WIDE = 10, 10_000  # the lines, and the letters of each, that settle what separates the cells
 
 
-class Columns:
-    """Which columns of a table are what.
+def read_csv(path: Path, roles: Roles) -> Iterator[Block | About]:
+    """The rows of a .csv, which may be packed as .csv.gz.
 
     Args:
-        path: Of the table.
-        names: Of all its columns.
-        label: The one that holds the class.
-        numbers: Those that hold numbers to condition on, with commas between them.
-
-    Raises:
-        ValueError: If there is no such column, or none is left for the samples.
-    """
-
-    def __init__(self, path: Path, names: Sequence[str], label: str, numbers: str) -> None:
-        if label and label not in names:
-            raise ValueError(f"{path} has no column {label!r} for the label{did_you_mean(label, names)}")
-        self.path, self.names, self.label = path, tuple(names), label
-        self.numbers = tuple(next(csv.reader([numbers], skipinitialspace=True), [])) if numbers else ()
-        for name in self.numbers:
-            if name not in names:
-                raise ValueError(f"{path} has no column {name!r} for the numbers{did_you_mean(name, names)}")
-        check_numbers(self.numbers, label)
-        self.of_label = self.names.index(label) if label else None
-        self.of_numbers = [self.names.index(name) for name in self.numbers]
-        self.kept = [i for i, name in enumerate(names) if name != label and name not in self.numbers]
-        if not self.kept:
-            beside = ", ".join(map(repr, filter(None, (label, *self.numbers))))
-            what = " and ".join([*["the label"] * bool(label), *["the numbers"] * bool(self.numbers)])
-            raise ValueError(f"{path} must have a column of numbers beside {what}, got {beside} alone")
-        otherwise = f"condition on them with --numbers {label}, "
-        self.classes = Classes(f"{path}, column {label!r}", otherwise)
-        self.count, self.wrong, self.complaint = 0, 0, ""
-
-    def block(self, cells: NDArray[np.float64], labels: NDArray[np.int32] | None) -> Block:
-        """What rows of numbers are, the class aside: its column may hold anything."""
-        self.count += len(cells)
-        y: dict[str, NDArray[Any]] = {} if labels is None else {"class": labels}
-        y |= {"numbers": cells[:, self.of_numbers]} if self.numbers else {}
-        x = cells if len(self.kept) == len(self.names) else cells[:, self.kept]
-        return Block(np.ascontiguousarray(x), y)
-
-    def complain(self, where: str, of_what: str) -> None:
-        """Remembers the first of what is wrong, and counts the others."""
-        self.complaint = self.complaint or f"{where}: {of_what}"
-        self.wrong += 1
-
-    def complain_of(self, where: str, column: int, cell: str | float | None) -> None:
-        """Remembers that a cell holds what it should not."""
-        value = number(cell) if isinstance(cell, str) else cell
-        need = "the name of a class" if column == self.of_label else "a number" if value is None else "a finite number"
-        found = "an empty cell" if cell is None or cell == "" else repr(_short(cell)) if isinstance(cell, str) else cell
-        self.complain(f"{where}, column {self.names[column]!r}", f"needs {need}, got {found}")
-
-    def finish(self) -> About:
-        """What is known of the table.
-
-        Raises:
-            ValueError: If something is wrong: in a cell, or of the classes.
-        """
-        if self.wrong:
-            hint = "" if self.label or self.numbers else ", or name the column that holds the class with --label"
-            raise ValueError(
-                f"{self.path}, {self.complaint}{more(self.wrong)}; correct it, remove the line or the column{hint}"
-            )
-        classes, relabel = self.classes.finish() if self.label else ((), ())
-        title = f"{self.path.name}: {self.count:,} samples of {len(self.kept)} numbers"
-        return About(
-            title=title + (f" in {len(classes)} classes" if classes else ""),
-            source=self.path.name,
-            classes=classes,
-            columns=tuple(self.names[i] for i in self.kept),
-            numbers=self.numbers,
-            relabel=relabel,
-        )
-
-
-def read_csv(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
-    """The rows of a .csv, which may be packed as .csv.gz.
+        path: Of the file.
+        roles: What the user says of its columns.
 
     Raises:
         ValueError: If a cell is no finite number, a row too short or too long, or the text is no table.
@@ -131,7 +58,7 @@ def read_csv(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
             line, first = next(rows, (0, []))
             if not first:
                 continue
-            columns, is_header = _columns(path, line, first, label, numbers)
+            columns, is_header = _columns(path, line, first, roles)
             yield from _cell_by_cell(rows if is_header else chain([(line, first)], rows), columns)
             continue
         found = _at_once(chunk, lines.mark, columns, known)
@@ -142,7 +69,7 @@ def read_csv(path: Path, label: str, numbers: str) -> Iterator[Block | About]:
             yield found
     if columns is None:
         raise ValueError(f"{path} is empty; it needs a row each sample")
-    if not columns.count and not columns.wrong:
+    if not columns.count and not columns.is_wrong:
         raise ValueError(f"{path} has no rows below its header in line {line}; it needs a row each sample")
     yield columns.finish()
 
@@ -261,11 +188,11 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key=lambda mark: min((len(row) for row in csv.reader(lines, delimiter=mark)), default=0))
 
 
-def _columns(path: Path, line: int, first: list[str], label: str, numbers: str) -> tuple[Columns, bool]:
+def _columns(path: Path, line: int, first: list[str], roles: Roles) -> tuple[Columns, bool]:
     """The columns, and whether the first row is their names: of numbers, the class aside, only 0, 1, ... or 1, ..."""
     counts = len(first) > 1 and any(first == [str(i + k) for i in range(len(first))] for k in (0, 1))
-    if not counts and all(number(cell) is not None for i, cell in enumerate(first, 1) if str(i) != label):
-        return Columns(path, [str(i) for i in range(1, len(first) + 1)], label, numbers), False
+    if not counts and roles.are_numbers(first):
+        return Columns(path, [str(i) for i in range(1, len(first) + 1)], roles), False
     met = set()
     for i, name in enumerate(first, 1):
         if not name:
@@ -276,7 +203,7 @@ def _columns(path: Path, line: int, first: list[str], label: str, numbers: str) 
         if name in met:
             raise ValueError(f"{path}, line {line}: two columns are called {name!r}; rename one of them")
         met.add(name)
-    return Columns(path, first, label, numbers), True
+    return Columns(path, first, roles), True
 
 
 # ---- cells
@@ -304,11 +231,13 @@ def _at_once(chunk: bytes, mark: str, columns: Columns, known: dict[bytes, int])
     stops = found.reshape(rows, width)
     if (text[stops[:, -1]] != ord("\n")).any():
         return None
-    if columns.of_label is not None:  # a 0 stands in for the class, behind blanks
-        first = np.append(-1, stops[:-1, -1]) if not columns.of_label else stops[:, columns.of_label - 1]
-        starts, ends = first + 1, stops[:, columns.of_label]
+    words: list[bytes] = []
+    for i in [*columns.unread, *([] if columns.of_label is None else [columns.of_label])]:  # 0 for all, behind blanks
+        starts, ends = (stops[:, i - 1] if i else np.append(-1, stops[:-1, -1])) + 1, stops[:, i]
         if (starts >= ends).any():
             return None
+        if i == columns.of_label:
+            words = [chunk[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         inside = np.zeros(len(text), np.int8)
         inside[starts], inside[ends] = 1, -1
         text[np.cumsum(inside, dtype=np.int8).view(bool)] = ord(" ")
@@ -324,7 +253,6 @@ def _at_once(chunk: bytes, mark: str, columns: Columns, known: dict[bytes, int])
         return None
     labels = None
     if columns.of_label is not None:
-        words = [chunk[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         labels = _labels(words, columns.classes, known)
         if labels is None:
             return None
@@ -350,17 +278,20 @@ def _cell_by_cell(rows: Iterable[tuple[int, list[str]]], columns: Columns) -> It
     """Rows that are read one after another; what is wrong in them is remembered."""
     values, labels = array("d"), []
     k, width = columns.of_label, len(columns.names)
+    needed = columns.used - {k}
+    is_part = len(needed) < width
     for line, cells in rows:
         if len(cells) != width:
-            columns.complain(f"line {line}", f"needs {width} cells, as many as there are columns, got {len(cells)}")
+            columns.complain_of_row(f"line {line}", len(cells))
             continue
-        row = _floats(cells if k is None else [*cells[:k], "0", *cells[k + 1 :]])
+        row = _floats([cell if i in needed else "0" for i, cell in enumerate(cells)] if is_part else cells)
         if row is not None and (k is None or cells[k]):
             values.extend(row)
             if k is not None:
                 labels.append(cells[k])
             continue
-        for i, cell in enumerate(cells):
+        for i in sorted(columns.used):
+            cell = cells[i]
             value = number(cell)
             if not cell or (i != k and (value is None or not math.isfinite(value))):
                 columns.complain_of(f"line {line}", i, cell)
@@ -376,7 +307,3 @@ def _floats(cells: list[str]) -> list[float] | None:
     except ValueError:
         return None
     return None if any("_" in cell for cell in cells) or not all(map(math.isfinite, row)) else row
-
-
-def _short(cell: str) -> str:
-    return cell if len(cell) <= 50 else cell[:50] + "..."
