@@ -37,6 +37,7 @@ from pathline.fields.guidance import ClassifierFree
 from pathline.fields.network import NetworkField
 from pathline.networks.text import Text
 from pathline.noise import Noise
+from pathline.quoting import quoted
 from pathline.text.embedded import embedded
 from pathline.text.encoder import Encoder, encoder_from
 from pathline.training import checkpoint
@@ -466,7 +467,7 @@ def _refuse_to_replace(folder: Path, has_consent: bool) -> None:
         return
     if not has_consent:
         raise ValueError(
-            f"{folder} exists already and is left as it is; go on with --resume {folder}, "
+            f"{folder} exists already and is left as it is; go on with --resume {quoted(folder)}, "
             "name another folder with --out, or replace it with --overwrite"
         )
     Run.open(folder)

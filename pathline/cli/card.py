@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathline.cli.samplers import words_of
 from pathline.data.source import Samples
 from pathline.metrics.distances import energy_distance, memorisation_ratio
-from pathline.runs import Run, guided
+from pathline.quoting import markdown
+from pathline.runs import Run, guided, write_whole
 from pathline.sampling.sample import sample
 from pathline.sampling.samplers import default_sampler
 
@@ -80,18 +81,18 @@ def write_card(run: Run, training: Samples, held_out: Samples) -> None:
             ),
         }
     text = CARD.format(
-        name=run.folder.name,
+        name=markdown(run.folder.name),
         kind={"": "model", "class": "class-conditional model", "text": "text-conditional model"}.get(
             ",".join(run.kinds), "conditional model"
         ),
-        data=run.config.data,
+        data=markdown(run.config.data),
         about=_table(about),
         figures=_table(figures),
         sampler=words_of(sampler, STEPS),
         evaluations=STEPS * len(sampler.nodes),
         settings=_table(run.config.to_dict()),
     )
-    (run.folder / "README.md").write_text(text)
+    write_whole(run.folder / "README.md", text)
 
 
 def _conditioned(run: Run) -> str:
@@ -101,4 +102,6 @@ def _conditioned(run: Run) -> str:
 
 
 def _table(rows: Mapping[str, object]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {markdown(key)} | {markdown(value)} |" for key, value in rows.items())]
+    )

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pathline.cli import tuned
 from pathline.cli.conditions import bound
+from pathline.cli.flags import parsed
 from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting, waiting
 from pathline.cli.samplers import sampler_of
+from pathline.cli.terminal import Terminal, say, warn
 from pathline.cli.tuned import Errors
 from pathline.noise import Noise
 from pathline.plots.axes import label, save
@@ -64,7 +65,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = tyro.cli(Arguments, prog="pathline compare", args=argv)
+    arguments = parsed(Arguments, "pathline compare", argv)
     if arguments.count < 1:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
     columns = evaluations_from(arguments.evaluations)
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
     try:
         return _compare(run, arguments, columns, outputs)
     except KeyboardInterrupt:
-        print("pathline compare: interrupted; nothing was written", file=sys.stderr)
+        warn("compare", "interrupted; nothing was written")
         return 130
 
 
@@ -105,7 +106,7 @@ def _compare(run: Run, arguments: Arguments, columns: list[int], outputs: Output
     cells: list[tuple[str, Sampler, int]] = [(FITTED, fitted[n], n) for n in fitted]
     cells += [(name, s, n) for name, s in samplers.items() for n in columns if n >= len(s.nodes)]
     rows: Rows = {name: {} for name in (GENERAL, FITTED, *named)}
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with waiting(console, f"solving {arguments.count} trajectories with care"):
         end, change = converged(field, start)
     with counting(console, sum(n for *_, n in cells), "calls") as show:
@@ -157,12 +158,12 @@ def _tell(rows: Rows, columns: list[int], about: str, change: float, out: Path) 
         for n in columns:
             lowest = min((other[n].median for other in rows.values() if n in other), key=_with_nan_last, default=0.0)
             text = f"{_thousandths(row[n].rms)} / {_thousandths(row[n].median)}" if n in row else ""
-            cells.append(f"[bold]*{text}[/bold]" if n in row and row[n].median == lowest else text)
+            cells.append(Text(f"*{text}", "bold") if n in row and row[n].median == lowest else Text(text))
         table.add_row(name, *cells)
-    print(f"{about}: RMSE / median error in thousandths, by calls of the network")
-    Console().print(table, highlight=False)
-    print(f"* the lowest median of its column; the ends that errors are measured to are known to {change:.1g}")
-    print(f"picture: {out}\nnumbers: {out.with_suffix('.json')}")
+    say(f"{about}: RMSE / median error in thousandths, by calls of the network")
+    Terminal().print(table)
+    say(f"* the lowest median of its column; the ends that errors are measured to are known to {change:.1g}")
+    say(f"picture: {out}", f"numbers: {out.with_suffix('.json')}")
 
 
 def _thousandths(error: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +13,12 @@ from torch import Tensor
 
 from pathline.asked import check_guidance
 from pathline.cli.conditions import bound, prompts_from
+from pathline.cli.flags import parsed
 from pathline.cli.outputs import Outputs
 from pathline.cli.pictures import points, value_range
 from pathline.cli.samplers import sampler_of, words_of
 from pathline.cli.scored import Points, field_of, others, own
+from pathline.cli.terminal import say, warn
 from pathline.data.pictures import Unusable, picture_of
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
@@ -85,7 +86,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = tyro.cli(Arguments, prog="pathline edit", args=argv)
+    arguments = parsed(Arguments, "pathline edit", argv)
     run = Run.open(arguments.run)
     _check(run, arguments)
     default = run.samples_folder / "edit.png"
@@ -116,9 +117,9 @@ def main(argv: list[str]) -> int:
     with outputs.opened() as parts:
         _write(run, given.x, run.normalisation.back(made), y, parts[out])
     far = float((made - x).square().mean().sqrt())
-    print(
-        f"{len(x)} samples, {given.name}, edited {way}, by {words_of(sampler, steps)}, {steps} steps: {out}\n"
-        f"{far:.3g} away from the originals (root mean square, in the units of the model)"
+    say(
+        f"{len(x)} samples, {given.name}, edited {way}, by {words_of(sampler, steps)}, {steps} steps: {out}",
+        f"{far:.3g} away from the originals (root mean square, in the units of the model)",
     )
     return 0
 
@@ -206,7 +207,7 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
             "was trained with --drop 0, so that it knows no way without; leave --invert out"
         )
     if arguments.invert and given.y is None and _has_new(arguments):
-        print(f"pathline edit: {given.name} comes without conditions, and is inverted under none", file=sys.stderr)
+        warn("edit", f"{given.name} comes without conditions, and is inverted under none")
     if _has_new(arguments) or (not run.kinds and arguments.guidance is not None):
         return bound(
             run=run,
@@ -229,10 +230,10 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
                 f"--guidance leads to a condition, and {given.name} comes without; give --class, --numbers or --prompt"
             )
         if not arguments.unconditional:
-            print(
-                f"pathline edit: {given.name} comes without conditions, and is edited under none; --class, --numbers "
+            warn(
+                "edit",
+                f"{given.name} comes without conditions, and is edited under none; --class, --numbers "
                 "and --prompt give one",
-                file=sys.stderr,
             )
     return field_of(run, network, given, arguments.guidance), given.y
 

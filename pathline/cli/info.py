@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from pathline.cli import tuned
+from pathline.cli.flags import parsed
+from pathline.cli.terminal import Terminal
 from pathline.cli.tuned import Tuned
 from pathline.runs import Run
 from pathline.training import checkpoint
@@ -26,7 +27,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    run = Run.open(tyro.cli(Arguments, prog="pathline info", args=argv).run)
+    run = Run.open(parsed(Arguments, "pathline info", argv).run)
     table = Table(title=str(run.folder), show_header=False, title_justify="left")
     table.add_row("samples", f"shape {run.shape}, {len(run.classes)} classes" if run.classes else f"shape {run.shape}")
     if run.columns:
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
                 table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
     for key, value in run.config.to_dict().items():
         table.add_row(key, str(value))
-    Console().print(table)
+    Terminal().print(table)
     return 0 if is_whole else 1
 
 

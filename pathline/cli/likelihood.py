@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from torch import Tensor
 
 from pathline.asked import check_guidance
+from pathline.cli.flags import parsed
 from pathline.cli.outputs import Outputs
-from pathline.cli.progress import counting, waiting
+from pathline.cli.progress import counting
 from pathline.cli.scored import Method, Points, Scores, called, field_of, others, own, prepared, scored
+from pathline.cli.terminal import Terminal, warn
 from pathline.cli.verdict import FINER, Found, beside, keep, summed_up, tell, write
 from pathline.fields.network import NetworkField
 from pathline.likelihood.bits import varying_field
@@ -78,7 +78,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = tyro.cli(Arguments, prog="pathline likelihood", args=argv)
+    arguments = parsed(Arguments, "pathline likelihood", argv)
     for name in ("count", "steps", "batch_size"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         return _likelihood(run, replace(arguments, divergence=words), solver, divergence, outputs, found)
     except KeyboardInterrupt:
         kept = keep(run, found, outputs)
-        print(f"pathline likelihood: interrupted; {kept or 'nothing was written'}", file=sys.stderr)
+        warn("likelihood", f"interrupted; {kept or 'nothing was written'}")
         return 130
 
 
@@ -183,8 +183,8 @@ def _likelihood(
     outputs: Outputs,
     found: list[Found],
 ) -> int:
-    console = Console(stderr=True)
-    with waiting(console, "reading the data"):
+    console = Terminal(stderr=True)
+    with console.waiting("reading the data"):
         sets = _sets(run, arguments)
     is_whole = all(bool((points.x == points.x.round()).all()) for points in sets)
     bin = arguments.bin if arguments.bin is not None else float(is_whole)
@@ -230,7 +230,7 @@ def _sets(run: Run, arguments: Arguments) -> list[Points]:
     try:
         return [given, own(run, len(given), is_free=given.y is None)[1]]
     except (ValueError, OSError) as error:
-        print(f"pathline likelihood: there are no training samples to compare with: {error}", file=sys.stderr)
+        warn("likelihood", f"there are no training samples to compare with: {error}")
         return [given]
 
 

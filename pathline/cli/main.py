@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
+
+from pathline.quoting import shown
 
 COMMANDS = {
     "train": "train a model: pathline train digits",
@@ -19,6 +22,8 @@ COMMANDS = {
     "verify": "check the laws that all of this rests on: pathline verify --quick",
     "info": "what a run folder holds: pathline info runs/digits",
 }
+
+TOO_MUCH = re.compile("memory|overflow|too large", re.IGNORECASE)  # in what torch says of sizes that it cannot make
 
 HELP = """pathline: flow matching and diffusion models, from noise to data
 
@@ -47,21 +52,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
-        print(f"pathline: unknown command {name!r}; {hint}", file=sys.stderr)
+        print(shown(f"pathline: unknown command {name!r}; {hint}"), file=sys.stderr)
         return 2
-    warnings.showwarning = lambda text, *_: print(f"pathline {name}: {text}", file=sys.stderr)
+    warnings.showwarning = lambda text, *_: _tell(name, text)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal has no letters for is shown as an escape, and is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(importlib.import_module(f"pathline.cli.{name}").main(rest))
     except KeyboardInterrupt:
-        print(f"pathline {name}: interrupted", file=sys.stderr)
+        _tell(name, "interrupted")
         return 130
     except BrokenPipeError:  # who read the output has had enough
         return 1
-    except (ValueError, OSError) as error:
-        if "PATHLINE_TRACEBACK" in os.environ:
+    except (ValueError, OSError, MemoryError, RecursionError, OverflowError, RuntimeError) as error:
+        is_known = isinstance(error, ValueError | OSError)
+        if "PATHLINE_TRACEBACK" in os.environ or not (is_known or _is_too_much(error)):
             raise
-        print(f"pathline {name}: {error}", file=sys.stderr)
+        _tell(name, error if is_known else _too_much(error))
         return 2
+
+
+def _tell(name: str, words: object) -> None:
+    """Print one line to stderr."""
+    print(f"pathline {name}: {shown(words)}", file=sys.stderr)
+
+
+def _is_too_much(error: Exception) -> bool:
+    """Whether a command asked for more than the machine has: torch says so in a RuntimeError, as it says all else."""
+    return not isinstance(error, RuntimeError) or isinstance(error, RecursionError) or bool(TOO_MUCH.search(str(error)))
+
+
+def _too_much(error: Exception) -> str:
+    said = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    return (
+        f"this is more than the machine can hold: {type(error).__name__}{said and ': '}{said}; ask for less "
+        "(PATHLINE_TRACEBACK=1 shows where it was)"
+    )
 
 
 if __name__ == "__main__":

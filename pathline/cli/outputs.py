@@ -16,11 +16,11 @@ import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pathline.cli.terminal import warn
 from pathline.data.named import source_of
 from pathline.runs import OUTPUTS, PARTS, Run
 
@@ -170,10 +170,10 @@ class Outputs:
             with (self.run.folder / OUTPUTS).open("a", encoding="utf-8") as file:
                 file.write("".join(lines))
         except OSError as error:
-            print(
-                f"pathline {self.command}: {self.paths[0]} is written, but not noted in {self.run.folder}: "
+            warn(
+                self.command,
+                f"{self.paths[0]} is written, but not noted in {self.run.folder}: "
                 f"{error.strerror}; to replace it later, give --overwrite",
-                file=sys.stderr,
             )
 
     def _name(self, path: Path) -> str:

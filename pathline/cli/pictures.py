@@ -24,6 +24,7 @@ from pathline.plots.axes import key, label, new_axes, panels, save
 from pathline.plots.images import image_grid, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
+from pathline.quoting import drawn
 from pathline.runs import Run, guided
 from pathline.sampling.grids import UNIFORM
 from pathline.sampling.multistep import GeneralSampler
@@ -122,9 +123,9 @@ def row_names(run: Run, by_kind: dict[str, Any]) -> list[str]:
     """What rows of images are called, from their conditions."""
     if "text" in by_kind:
         unseen = set(run.unseen_captions)
-        return [f"{plain(text)}{' *' if text in unseen else ''}" for text in by_kind["text"].tolist()]
+        return [f"{drawn(text)}{' *' if text in unseen else ''}" for text in by_kind["text"].tolist()]
     if "class" in by_kind:
-        return [plain(run.classes[k]) for k in by_kind["class"].tolist()]
+        return [drawn(run.classes[k]) for k in by_kind["class"].tolist()]
     return [f"{value:.4g}" for value in by_kind["numbers"][:, 0].tolist()]
 
 
@@ -132,12 +133,13 @@ def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) ->
     """Samples condition by condition: a row of pictures each, or a colour each in the plane."""
     y = labels(run, len(x), COLUMNS)
     if len(run.shape) == 3:
-        title = run.config.data if y is None else f"{run.config.data}, guidance {w:g}"
+        data = drawn(run.config.data)
+        title = data if y is None else f"{data}, guidance {w:g}"
         rows = [] if y is None else row_names(run, tree_map(lambda leaf: leaf[::COLUMNS], y))
         if any(name.endswith(" *") for name in rows):
             title += " (*: never seen)"
         ax = image_grid((x.numpy() - low) / (high - low), COLUMNS, rows, title)
-        save(label(ax, y=plain(run.numbers[0])) if run.kinds == ("numbers",) else ax, path)
+        save(label(ax, y=drawn(run.numbers[0])) if run.kinds == ("numbers",) else ax, path)
     else:
         save(points(run, x, y), path)
 
@@ -170,11 +172,11 @@ def _frame(run: Run, x: Tensor, y: Any, low: Any, high: Any) -> Any:
 
 def points(run: Run, x: Tensor, y: Any, has_key: bool = True, ax: Axes | None = None) -> Axes:
     """The first two coordinates of vectors, by the names and on the scales of their columns if they have any."""
-    names = [plain(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
+    names = [drawn(name) for name in run.classes] if has_key and len(run.classes) <= NAMED else []
     by_kind = y or {}
     if "numbers" in by_kind and "class" not in by_kind:
         ax = scatter(
-            plane(x), values=by_kind["numbers"][:, 0].numpy(), bar=plain(run.numbers[0]) if has_key else "", ax=ax
+            plane(x), values=by_kind["numbers"][:, 0].numpy(), bar=drawn(run.numbers[0]) if has_key else "", ax=ax
         )
     else:
         ax = scatter(plane(x), by_kind["class"].numpy() if "class" in by_kind else None, names, ax=ax)
@@ -182,13 +184,8 @@ def points(run: Run, x: Tensor, y: Any, has_key: bool = True, ax: Axes | None = 
         key(ax, markerscale=3, loc="upper left", bbox_to_anchor=(1, 1))  # beside the points, not over them
     if run.columns:
         ax.set_aspect("auto")
-        label(ax, x=plain(run.columns[0]), y=plain(run.columns[1]) if len(run.columns) > 1 else "")
+        label(ax, x=drawn(run.columns[0]), y=drawn(run.columns[1]) if len(run.columns) > 1 else "")
     return ax
-
-
-def plain(name: str) -> str:
-    """A name that is drawn as it stands: a dollar is no formula."""
-    return name.replace("$", r"\$")
 
 
 def plane(x: Tensor) -> Any:

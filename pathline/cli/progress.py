@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from pathline.quoting import shown
 from pathline.trainer import Trainer
 
 FIGURES = {"loss": "loss {:.4f}", "samples_per_second": "{:,.0f} samples/s", "memory_mb": "{:,} MB"}
@@ -75,7 +76,7 @@ def progress(trainer: Trainer, console: Console) -> Iterator[Show]:
 def waiting(console: Console, words: str) -> Iterator[None]:
     """Say what goes on where it cannot be counted: beside a wheel on a terminal, as a plain line elsewhere."""
     if console.is_interactive:
-        with console.status(Text(words)):
+        with console.status(Text(shown(words))):
             yield
     else:
         _say(console, words)
@@ -187,7 +188,7 @@ class _Bar(_Display):
         self._task = bar.add_task("", total=total, completed=done, figures="")
 
     def show(self, done: int, figures: str = "") -> None:
-        self._bar.update(self._task, completed=done, figures=figures)
+        self._bar.update(self._task, completed=done, figures=shown(figures))
 
     def say(self, words: str) -> None:
         _say(self._bar.console, words)
@@ -210,4 +211,4 @@ class _Plain(_Display):
 
 
 def _say(console: Console, words: str) -> None:
-    console.print(Text(words), soft_wrap=True)
+    console.print(Text(shown(words)), soft_wrap=True)

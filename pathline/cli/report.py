@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pathline.cli.outputs import Outputs
-from pathline.cli.progress import counting, waiting
+from pathline.cli.progress import counting
+from pathline.cli.terminal import Terminal, say, warn
 from pathline.plots.axes import label, panels, save
 from pathline.plots.loss import loss_over_floor
 from pathline.plots.verdicts import apart, by_time, nearest, verdicts, words
@@ -89,13 +89,13 @@ def verify_run(
     try:
         return _verify(run, QUICK if is_quick else Effort(), is_json, seed, outputs)
     except KeyboardInterrupt:
-        print("pathline verify: interrupted; nothing was written", file=sys.stderr)
+        warn("verify", "interrupted; nothing was written")
         return 130
 
 
 def _verify(run: Run, effort: Effort, is_json: bool, seed: int, outputs: Outputs) -> int:
-    console = Console(stderr=True, quiet=is_json)
-    with waiting(console, "reading the data"):
+    console = Terminal(stderr=True, quiet=is_json)
+    with console.waiting("reading the data"):
         subject, notes, step = subject_of(run)
     parts, whole = [*examined(subject, effort, seed)], Part(notes=notes)
     with counting(console, len(parts), "parts") as show:
@@ -136,15 +136,13 @@ def _tell(found: Part, about: str, out: Path) -> None:
     table.add_column("", no_wrap=True)
     table.add_column("what it means")
     for each in found.findings:
-        colour = COLOURS[each.verdict]
-        verdict = f"[{colour}]{each.verdict}[/{colour}]" if colour else each.verdict
+        verdict = Text(each.verdict, COLOURS[each.verdict])
         table.add_row(each.name, _value(each), verdict, each.means)
-    print(about)
-    console = Console()
-    Console(width=None if console.is_terminal else WIDE).print(table, highlight=False)
+    say(about)
+    Terminal(width=None if Terminal().is_terminal else WIDE).print(table)
     for note in found.notes:
-        print(f"note: {note}")
-    print(f"picture: {out}\nnumbers: {out.with_suffix('.json')}")
+        say(f"note: {note}")
+    say(f"picture: {out}", f"numbers: {out.with_suffix('.json')}")
 
 
 def _value(found: Finding) -> str:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from pathline.asked import Asked
 from pathline.cli import tuned
 from pathline.cli.conditions import prompts_from, wished
+from pathline.cli.flags import parsed
 from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
+from pathline.cli.terminal import Terminal, say, warn
 from pathline.cli.written import check, written
 from pathline.fields.network import NetworkField
 from pathline.model import Batch, batches
 from pathline.noise import Noise
+from pathline.quoting import command
 from pathline.runs import Run
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.sample import start_of
@@ -89,7 +90,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = tyro.cli(Arguments, prog="pathline sample", args=argv)
+    arguments = parsed(Arguments, "pathline sample", argv)
     for name in ("count", "batch_size"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -106,7 +107,7 @@ def main(argv: list[str]) -> int:
     (out,) = outputs.paths
     with outputs.opened() as parts:
         more = written(wish, _shown(way.made(wish, network), way), arguments.count, parts[out], suffix)
-    print(f"{arguments.count} samples by {way.words()}: {out}{more}")
+    say(f"{arguments.count} samples by {way.words()}: {out}{more}")
     return 0
 
 
@@ -165,12 +166,11 @@ def _settled(
     known = tuned.load(path)
     if known.fits(found):
         return known.sampler
-    guidance = "" if arguments.guidance is None else f" --guidance {arguments.guidance:g}"
-    print(
-        f"pathline sample: {path} was fitted to step {known.step}, and the run is at step {found.step} of other "
-        f"weights: it is not used; fit again with: pathline tune {run.folder} --evaluations {arguments.evaluations}"
-        f"{guidance}",
-        file=sys.stderr,
+    again = command("tune", run.folder, evaluations=arguments.evaluations, guidance=arguments.guidance)
+    warn(
+        "sample",
+        f"{path} was fitted to step {known.step}, and the run is at step {found.step} of other "
+        f"weights: it is not used; fit again with: {again}",
     )
     return sampler
 
@@ -262,7 +262,7 @@ def _shown(made: Iterator[Batch], way: Way) -> Iterator[Batch]:
     yield first
     if len(first.rows) == count:
         return
-    with counting(Console(stderr=True), count, "samples") as show:
+    with counting(Terminal(stderr=True), count, "samples") as show:
         show(first.rows.stop)
         for batch in made:
             yield batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -12,20 +11,22 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from pathline.cli import board, legs
 from pathline.cli.board import Board
 from pathline.cli.card import write_card
+from pathline.cli.flags import parsed
 from pathline.cli.interruption import Interruption
 from pathline.cli.pictures import draw_all, draw_preview, sample_preview
-from pathline.cli.progress import progress, waiting
+from pathline.cli.progress import progress
 from pathline.cli.several import parsed_once, said_once
+from pathline.cli.terminal import Terminal, warn
 from pathline.config import Config, load_config, presets
 from pathline.data.classes import number
 from pathline.data.files import SUFFIXES
 from pathline.data.source import Samples
 from pathline.fields.modes import evaluating
+from pathline.quoting import command
 from pathline.runs import Run, encoder_for
 from pathline.trainer import Trainer
 from pathline.training import checkpoint
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> int:
         if config.tensorboard:
             board.check()
         group = stack.enter_context(joined(config.shard, config.device))
-        console = Console(quiet=not group.is_first)
+        console = Terminal(quiet=not group.is_first)
         if run is None or wanted is None:
             run, split = _new(arguments, preset or "", base, group, stack)
             return _train(run, split, console, group, is_new=True)
@@ -77,12 +78,8 @@ def main(argv: list[str]) -> int:
 
 def _parsed(argv: list[str], preset: str | None, base: Config) -> Arguments:
     with parsed_once():
-        return tyro.cli(
-            Arguments,
-            prog=f"pathline train {preset or 'PRESET|FILE.toml'}",
-            args=_with_dropped_columns(argv),
-            default=Arguments(base),
-        )
+        words = _with_dropped_columns(argv)
+        return parsed(Arguments, f"pathline train {preset or 'PRESET|FILE.toml'}", words, Arguments(base))
 
 
 def _with_dropped_columns(argv: list[str]) -> list[str]:
@@ -132,7 +129,7 @@ def _new(
 
 def _read(config: Config, group: Group) -> Samples:
     """The data. A large file takes its time when it is read first, which is shown."""
-    with waiting(Console(quiet=not group.is_first), f"reading {config.data}"):
+    with Terminal(quiet=not group.is_first).waiting(f"reading {config.data}"):
         return group.in_turn(config.load)
 
 
@@ -161,16 +158,16 @@ def _resumed(argv: list[str], folder: Path, preset: str | None) -> tuple[Run, Co
     return run, replace(wanted, shard=wanted.shard and (is_one_of_several() or is_told))
 
 
-def _go_on(run: Run, wanted: Config, console: Console, group: Group) -> int:
+def _go_on(run: Run, wanted: Config, console: Terminal, group: Group) -> int:
     is_finished = (run.folder / "README.md").exists()
     is_new = not is_finished and not checkpoint.steps_of(run.folder)  # it was killed before the first was there
     step = 0 if is_new else _newest(run, group).step
     if is_new:
-        console.print(f"{run.folder} has no checkpoint yet: training begins at step 0")
+        console.say(f"{run.folder} has no checkpoint yet: training begins at step 0")
     elif is_finished and step >= run.config.steps and not legs.changed(run, wanted):
-        console.print(
-            f"{run.folder} is finished: {run.config.steps} steps. Sample it with: pathline sample {run.folder}; go on "
-            f"with: pathline train --resume {run.folder} --steps {2 * step}"
+        console.say(
+            f"{run.folder} is finished: {run.config.steps} steps. Sample it with: {command('sample', run.folder)}; go "
+            f"on with: {command('train', resume=run.folder, steps=2 * step)}"
         )
         return 0
     legs.check_steps(run, step, wanted)
@@ -193,28 +190,26 @@ def _go_on(run: Run, wanted: Config, console: Console, group: Group) -> int:
     run = legs.begun(run, step, wanted, group.is_first)
     group.wait()
     if len(run.legs) > known:
-        console.print(legs.told(run, step), markup=False, highlight=False, soft_wrap=True)
+        console.say(legs.told(run, step))
     return _train(run, samples.split(wanted.held_out, wanted.seed), console, group, is_new)
 
 
-def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Group, is_new: bool) -> int:
+def _train(run: Run, split: tuple[Samples, Samples], console: Terminal, group: Group, is_new: bool) -> int:
     config, (training, held_out) = run.config, split
     trainer = Trainer(run, training, held_out, group)
     if group.is_first and is_new:
         for units in filter(None, (run.normalisation, run.normalisation_of_numbers)):
             for note in units.notes:
-                print(f"pathline train: {note}", file=sys.stderr)
+                warn("train", note)
     if is_new:
         trainer.begin()
     else:
         for note in trainer.restore(_newest(run, group)):
-            console.print(note)
-    console.print(training.title, markup=False, highlight=False)
-    console.print(f"{len(training):,} samples to train on, {len(held_out):,} held out")
-    console.print(run.normalised, markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples"
-    )
+            console.say(note)
+    console.say(training.title)
+    console.say(f"{len(training):,} samples to train on, {len(held_out):,} held out")
+    console.say(run.normalised)
+    console.say(f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples")
     with ExitStack() as stack:
         is_interrupted = stack.enter_context(Interruption())
         show = stack.enter_context(progress(trainer, console))
@@ -224,15 +219,14 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Console, group: Gr
             previews(step.step, lambda: bool(is_interrupted))
     if trainer.step < config.steps or (is_interrupted and group.size == 1):
         if group.is_first:
-            print(
-                f"interrupted at step {trainer.step}; go on with: pathline train --resume {run.folder}", file=sys.stderr
-            )
+            again = command("train", resume=run.folder)
+            print(f"interrupted at step {trainer.step}; go on with: {again}", file=sys.stderr)
         return 128 + (is_interrupted.number or signal.SIGTERM)
     if group.is_first:
-        console.print("trained; drawing samples")
+        console.say("trained; drawing samples")
         draw_all(run, training)
         write_card(run, training, held_out)
-        console.print(_goodbye(run), highlight=False, soft_wrap=True)
+        console.say(*_goodbye(run))
     group.wait()
     return 0
 
@@ -282,33 +276,39 @@ class Previews:
                 self.board.show(picture, step)
 
 
-def _another_way(run: Run) -> str:
+def _another_way(run: Run) -> dict[str, object]:
+    """Flags that sample the run in another way than by default."""
     if not run.config.is_bridge:
-        return "--sigma beta:1.5 --steps 100"
-    has_score = "score" in run.config.prediction.split(",")
-    return f"--sigma {run.config.bridge:g} --steps 200" if has_score else "--sampler rk4"
+        return {"sigma": "beta:1.5", "steps": 100}
+    if "score" in run.config.prediction.split(","):
+        return {"sigma": f"{run.config.bridge:g}", "steps": 200}
+    return {"sampler": "rk4"}
 
 
-def _goodbye(run: Run) -> str:
-    folder = run.folder
-    guidance = (
-        f" --guidance {max(2.0, run.config.guidance) if 'text' in run.kinds else 2.0:g}" if run.config.drop else ""
-    )
-    first = f" --class {shlex.quote(run.classes[min(3, len(run.classes) - 1)])}{guidance}" if run.classes else ""
+def _conditioned(run: Run) -> dict[str, object]:
+    """Flags that sample the run under a condition, as far as it takes any."""
+    w = f"{max(2.0, run.config.guidance) if 'text' in run.kinds else 2.0:g}" if run.config.drop else None
     if "text" in run.kinds:
         captions = map(str, run.kept()["text"])
-        caption = next((each for each in captions if run.encoder.encode([each]).mask.any()), "")
-        first = f" --prompt {shlex.quote(caption)}{guidance}"
-    elif run.numbers:
-        first = " --numbers " + ",".join(f"{v:.4g}" for v in run.kept()["numbers"].median(0).values.tolist())
-    fewer = "compare" if run.config.is_bridge else "tune"
-    return (
-        f"\npictures:    {folder}/samples/grid.png\n"
-        f"             {folder}/samples/noise-to-data.gif\n"
-        f"             {folder}/samples/loss.png\n"
-        f"model card:  {folder}/README.md\n"
-        f"\ntry next:    pathline sample {folder}{first}\n"
-        f"             pathline sample {folder} {_another_way(run)} --out another.png\n"
-        f"             pathline {fewer} {folder}\n"
-        f"             pathline info {folder}"
-    )
+        prompt = next((each for each in captions if run.encoder.encode([each]).mask.any()), "")
+        return {"prompt": prompt, "guidance": w}
+    if run.numbers:
+        return {"numbers": ",".join(f"{v:.4g}" for v in run.kept()["numbers"].median(0).values.tolist())}
+    return {"class_": run.classes[min(3, len(run.classes) - 1)], "guidance": w} if run.classes else {}
+
+
+def _goodbye(run: Run) -> list[str]:
+    """Where things are, and what to do with them, a line each."""
+    folder = run.folder
+    return [
+        "",
+        f"pictures:    {folder}/samples/grid.png",
+        f"             {folder}/samples/noise-to-data.gif",
+        f"             {folder}/samples/loss.png",
+        f"model card:  {folder}/README.md",
+        "",
+        f"try next:    {command('sample', folder, **_conditioned(run))}",
+        f"             {command('sample', folder, **_another_way(run), out='another.png')}",
+        f"             {command('compare' if run.config.is_bridge else 'tune', folder)}",
+        f"             {command('info', folder)}",
+    ]

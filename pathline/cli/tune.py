@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from pathline.cli import tuned
 from pathline.cli.conditions import bound
+from pathline.cli.flags import parsed
 from pathline.cli.progress import counting, waiting
+from pathline.cli.terminal import Terminal, say, warn
 from pathline.cli.tuned import FAR, Errors, Tuned
 from pathline.fields.field import Field
 from pathline.noise import Noise
+from pathline.quoting import command
 from pathline.runs import Run
 from pathline.sampling.fit import converged, errors, fit, solved
 from pathline.sampling.fitted import FittedSampler
@@ -57,7 +58,7 @@ class Trajectories(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = tyro.cli(Arguments, prog="pathline tune", args=argv)
+    arguments = parsed(Arguments, "pathline tune", argv)
     for name, least in (("evaluations", 2), ("count", 1), ("steps", 1)):  # one call of the network leaves no choice
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     try:
         return _tune(run, arguments)
     except KeyboardInterrupt:
-        print(f"pathline tune: interrupted; {run.folder} is as it was, nothing was stored", file=sys.stderr)
+        warn("tune", f"interrupted; {run.folder} is as it was, nothing was stored")
         return 130
 
 
@@ -81,7 +82,7 @@ def _tune(run: Run, arguments: Arguments) -> int:
     seeds = [arguments.seed, (arguments.seed + 1) % 2**64]
     starts = [start_of(field, (arguments.count, *run.shape), Noise(seed)) for seed in seeds]
     next(fit(field.take(slice(0, 1)), starts[0][:1], starts[0][:1], n))  # refuses now what it would refuse later
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with waiting(console, f"solving 2 x {arguments.count} trajectories with care"):
         own, other = (Trajectories(start, *converged(field, start)) for start in starts)
     sampler = _fitted(field, own, arguments, console)
@@ -95,7 +96,7 @@ def _tune(run: Run, arguments: Arguments) -> int:
     return 0
 
 
-def _fitted(field: Field, own: Trajectories, arguments: Arguments, console: Console) -> FittedSampler:
+def _fitted(field: Field, own: Trajectories, arguments: Arguments, console: Terminal) -> FittedSampler:
     with counting(console, arguments.steps, "steps") as show:
         for step in fit(field, own.start, own.end, arguments.evaluations, steps=arguments.steps):
             show(step.step, f"median error {step.median:.3g}")
@@ -104,20 +105,21 @@ def _fitted(field: Field, own: Trajectories, arguments: Arguments, console: Cons
 
 def _tell(run: Run, known: Tuned, path: Path | None) -> None:
     about, n = known.about, known.evaluations
-    again = f" --guidance {known.guidance:g}" if known.guidance != 1 else ""
-    print(
+    scale = f"{known.guidance:.12g}" if known.guidance != 1 else None
+    say(
         f"{n} calls of the network, on {about['trajectories']} trajectories of seed {about['seeds'][1]}, which it was "
         f"not fitted to; their ends are known to {about['error_of_ends']:.1g}"
     )
     table = Table("", "median error", "RMSE", f"above {FAR:g}", box=None, padding=(0, 2, 0, 0))
     for name, found in (("best general method", known.general), ("fitted to this model", known.fitted)):
         table.add_row(name, f"{found.median:.3g}", f"{found.rms:.3g}", f"{found.far:.1%}")
-    Console().print(table, highlight=False)
+    Terminal().print(table)
     if path is None:
         kept = tuned.path_of(run, n, known.guidance)
         stays = f"; what was stored before stays in {kept}" if kept.exists() else ""
-        print(f"not stored: the fitted solver is not nearer than the best general method here{stays}")
-        print(f"try next: pathline tune {run.folder} --evaluations {n}{again} --count {2 * about['trajectories']}")
+        say(f"not stored: the fitted solver is not nearer than the best general method here{stays}")
+        more = command("tune", run.folder, evaluations=n, guidance=scale, count=2 * about["trajectories"])
+        say(f"try next: {more}")
     else:
-        print(f"the median error is {known.general.median / known.fitted.median:.1f} times lower; stored in {path}")
-        print(f"try next: pathline sample {run.folder} --evaluations {n}{again}")
+        say(f"the median error is {known.general.median / known.fitted.median:.1f} times lower; stored in {path}")
+        say(f"try next: {command('sample', run.folder, evaluations=n, guidance=scale)}")

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,18 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from pathline.cli.outputs import Outputs
-from pathline.cli.pictures import plain, value_range
+from pathline.cli.pictures import value_range
 from pathline.cli.scored import Method, Points, Scores, difference_of, mean_of
+from pathline.cli.terminal import Terminal, say, warn
 from pathline.likelihood.divergence import Exact
 from pathline.metrics.ranking import Interval, area_under_curve
 from pathline.plots.axes import label, save
 from pathline.plots.likelihoods import log_densities, ranked_images, ranked_points, ranked_rows
+from pathline.quoting import drawn
 from pathline.runs import Run
 from pathline.solvers.adaptive import AdaptiveSolver
 
@@ -135,7 +134,7 @@ def _put(path: Path, text: str) -> None:
 
 def _histogram(found: Sequence[Found]) -> Axes:
     """The log-densities of all samples, as far as they are finite."""
-    sets = {plain(each.points.name): each.scores.nats[each.scores.nats.isfinite()].numpy() for each in found}
+    sets = {drawn(each.points.name): each.scores.nats[each.scores.nats.isfinite()].numpy() for each in found}
     return log_densities({name: nats for name, nats in sets.items() if len(nats)})
 
 
@@ -146,10 +145,10 @@ def _ranking(run: Run, found: Found) -> Axes:
     if len(run.shape) == 3:
         low, high = value_range(run.normalisation)
         classes = (found.points.y or {}).get("class")
-        names = [] if classes is None else [plain(run.classes[k]) for k in classes[kept].tolist()]
+        names = [] if classes is None else [drawn(run.classes[k]) for k in classes[kept].tolist()]
         pictures = ((x - low) / (high - low)).numpy()
         return ranked_images(pictures if run.shape[0] in (1, 3) else pictures[:, :1], nats, names)[0]
-    columns = [plain(name) for name in run.columns or (str(i + 1) for i in range(run.shape[0]))]
+    columns = [drawn(name) for name in run.columns or (str(i + 1) for i in range(run.shape[0]))]
     if len(columns) > 2:
         names = [f"row {i}" for i in places]
         return ranked_rows(x.numpy(), run.normalisation.into(x).numpy(), nats, columns, names)
@@ -171,27 +170,27 @@ def tell(run: Run, method: Method, found: Sequence[Found], summary: Mapping[str,
         of_each = " and ".join(run.kinds).replace("text", "caption")
         conditions = ", under the null condition" if given.y is None else f", each under its own {of_each}"
     guidance = "" if summary["guidance"] == 1 else f", guidance {summary['guidance']:g}"
-    print(f"{run.folder.name} at step {summary['step']}{guidance}: {given.name}, {len(given)} samples{conditions}")
+    say(f"{run.folder.name} at step {summary['step']}{guidance}: {given.name}, {len(given)} samples{conditions}")
     if given.about:
-        print(f"note: {given.about}")
+        say(f"note: {given.about}")
     table = Table("log-density", "nats", "95% interval", box=None, padding=(0, 2, 0, 0))
     for header in ("bits/dim", "95% interval") * has_bits:
         table.add_column(header)
     for each, name in zip(found, ("given", "training"), strict=False):
         words = _words(summary[name]["nats"], ".2f")
         words += _words(summary[name]["bits_per_dim"], ".3f") if has_bits else []
-        table.add_row(escape(each.points.name), *words)
+        table.add_row(each.points.name, *words)
         if missing := summary[name]["not_finite"]:
-            print(
-                f"pathline likelihood: {missing} of {len(each.points)} log-densities of {each.points.name} are not "
+            warn(
+                "likelihood",
+                f"{missing} of {len(each.points)} log-densities of {each.points.name} are not "
                 f"finite, and left out of the means; {FINER}",
-                file=sys.stderr,
             )
-    Console().print(table, highlight=False)
+    Terminal().print(table)
     if len(found) > 1:
-        print(_compared(given.name, summary))
-    print(_how(run, method, summary))
-    print(f"rows: {out}\nsummary and pictures: {out.with_name(out.stem)}.json, -histogram.png, -ranking.png")
+        say(*_compared(given.name, summary))
+    say(*_how(run, method, summary))
+    say(f"rows: {out}", f"summary and pictures: {out.with_name(out.stem)}.json, -histogram.png, -ranking.png")
 
 
 def _words(figure: Mapping[str, float | None], digits: str) -> list[str]:
@@ -199,7 +198,7 @@ def _words(figure: Mapping[str, float | None], digits: str) -> list[str]:
     return [value or "not finite", "none for one sample" if low is None else f"{low} to {high}"]
 
 
-def _compared(name: str, summary: Mapping[str, Any]) -> str:
+def _compared(name: str, summary: Mapping[str, Any]) -> list[str]:
     """Whether training samples are more likely, and what that says."""
     more, area = summary["training_less_given"], summary["auroc"]
     other = "a held-out one" if summary["data"] is None else f"one of {name}"
@@ -208,19 +207,19 @@ def _compared(name: str, summary: Mapping[str, Any]) -> str:
         f"likely than {other}; 0.5 where nothing tells them apart"
     )
     if more["low"] is None:
-        return said
+        return [said]
     by = f"training less {name}: {more['value']:+.2f} nats ({more['low']:+.2f} to {more['high']:+.2f})"
     if summary["data"] is not None:
-        return f"{by}\n{said}"
+        return [by, said]
     verdict = (
         "the model knows them in part by heart: train it on more data, or for fewer steps"
         if more["low"] > 0
         else "no sign that the model knows them by heart"
     )
-    return f"{by}: {verdict}\n{said}"
+    return [f"{by}: {verdict}", said]
 
 
-def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> str:
+def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> list[str]:
     """How log-densities were found, and what error each has beside the interval's."""
     error, change = summary["mean_standard_error"], summary["change_by_half_the_steps"]
     own = "" if isinstance(method.divergence, Exact) else f", with a standard error of {error:.2g} nats a sample"
@@ -233,5 +232,5 @@ def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> str:
     named = ", ".join(
         f"{repr(run.columns[k]) if run.columns else f'{what} {k + 1}'} = {v:g}" for k, v in constants.items()
     )
-    left_out = f"\nleft out, as they never change and have no density: {named}" if constants else ""
-    return f"by {summary['solver']}{steps}{halved}\ndivergence: {summary['divergence']}{own}\n{bins}{left_out}"
+    left_out = [f"left out, as they never change and have no density: {named}"] if constants else []
+    return [f"by {summary['solver']}{steps}{halved}", f"divergence: {summary['divergence']}{own}", bins, *left_out]

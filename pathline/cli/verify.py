@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pathline.cli.flags import parsed
 from pathline.cli.progress import counting
+from pathline.cli.terminal import Terminal
 from pathline.verify.checked import Outcome, Row, checked, rows
 from pathline.verify.table import FALSE_ALARMS, FULL, QUICK, Figure, Law, laws
 
@@ -59,7 +61,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Run the command: 0 if every law holds, 1 if one fails, 130 if interrupted."""
-    arguments = tyro.cli(Arguments, prog="pathline verify", args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = parsed(Arguments, "pathline verify", argv, is_paired=False)
     if arguments.run:
         if arguments.law or arguments.all or arguments.verbose:
             raise ValueError(f"--law, --all and --verbose are of the laws, not of a run; leave out {arguments.run}")
@@ -79,7 +81,7 @@ def main(argv: list[str]) -> int:
     workers = min(arguments.workers, len(cases))
     begin, found, is_interrupted = time.monotonic(), list[Outcome](), False
     try:
-        with counting(Console(stderr=True, quiet=arguments.json), len(cases), "cases") as show:
+        with counting(Terminal(stderr=True, quiet=arguments.json), len(cases), "cases") as show:
             for outcome in checked(cases, workers):
                 found.append(outcome)
                 show(len(found), outcome.law.name.replace("_", " "))

@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pathline.asked import Asked
-from pathline.cli.pictures import plain, points, value_range
+from pathline.cli.pictures import points, value_range
 from pathline.conditions import CLASS, NUMBERS, TEXT
 from pathline.data.classes import INT
 from pathline.model import Batch
 from pathline.plots.axes import save
 from pathline.plots.images import image_grid
+from pathline.quoting import drawn
 from pathline.runs import Run
 
 COLUMNS = 10  # of one picture of images
@@ -148,7 +149,7 @@ def _write_png(wish: Asked, made: Iterator[Batch], count: int, out: Path) -> Non
     if len(run.shape) == 3:
         low, high = value_range(run.normalisation)
         texts = {*(y or {}).get(TEXT, ())}
-        title = plain(str(*texts)) if len(texts) == 1 else ""
+        title = drawn(str(*texts)) if len(texts) == 1 else ""
         save(image_grid((x.numpy() - low) / (high - low), min(COLUMNS, count), title=title), out)
     else:
         save(points(run, x, y), out)

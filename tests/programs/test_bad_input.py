@@ -73,8 +73,8 @@ COMMANDS = [
     Row("file from no preset", "train {here}/a.toml", ("a.toml", "preset", "b.toml"), {"a.toml": "preset = 'b.toml'"}),
     Row("steps of nothing", "train digits --steps 0", ("steps must be at least 1", "0")),
     Row("negative seed", "train digits --seed -1", ("seed", "-1")),
-    Row("held out share", "train digits --held-out 1.5", ("held_out", "1.5")),
-    Row("learning rate", "train digits --learning-rate 0", ("learning_rate must be positive", "0")),
+    Row("held out share", "train digits --held-out 1.5", ("--held-out", "1.5")),
+    Row("learning rate", "train digits --learning-rate 0", ("--learning-rate must be positive", "0")),
     Row("weight decay", "train moons --steps 1 --weight-decay -1", ("weight", "-1")),
     Row("guidance", "train moons --steps 1 --guidance nan", ("guidance", "nan")),
     Row("bridge from noise", "train moons --bridge 0.5", ("bridge", "start", "0.5")),
@@ -129,14 +129,14 @@ COMMANDS = [
     Row("resume elsewhere", "train --resume {digits} --out {here}/a", ("--resume", "leave out --out")),
     Row("missing run", "sample {here}/nothing", ("nothing", "no run folder", "pathline train")),
     Row("missing run of info", "info {here}/nothing", ("nothing", "no run folder")),
-    Row("no run at all", "sample", ("equired", "The run folder")),
+    Row("no run at all", "sample", ("RUN is missing", "the run folder")),
     Row("class out of range", "sample {digits} --class 10", ("--class", "0 to 9", "'10'")),
     Row("negative class", "sample {digits} --class=-1", ("--class", "0 to 9", "'-1'")),
     Row("class that is no digit", "sample {digits} --class ²", ("--class", "0 to 9", "'²'")),
     Row("unknown class", "sample {moons} --class middle", ("--class", "upper, lower", "'middle'")),
     Row("class without classes", "sample {bare} --class 1", ("--class needs a model with classes", "bare")),
     Row("guidance without classes", "sample {bare} --guidance 2", ("--guidance needs a model with classes", "bare")),
-    Row("guidance that is no number", "sample {digits} --guidance nan", ("--guidance must be a finite number", "nan")),
+    Row("guidance that is no number", "sample {digits} --guidance nan", ("--guidance must be a number", "nan")),
     Row("negative sigma", "sample {digits} --sigma=-0.5", ("sigma must be a finite number, 0 or more", "-0.5")),
     Row("negative sigma of beta", "sample {digits} --sigma beta:-1", ("0 or more", "-1")),
     Row("infinite sigma", "sample {digits} --sigma inf", ("finite", "inf")),
@@ -362,17 +362,13 @@ def test_a_command_answers_bad_input_by_one_clear_sentence(row, request, tmp_pat
     before = [contents(folder) for folder in (tmp_path, *places.values())]
     monkeypatch.chdir(here)
     capsys.readouterr()
-    try:
-        code = main(row.given.format(**places).split())
-    except SystemExit as stop:  # how tyro refuses a flag
-        code = stop.code
+    code = main(row.given.format(**places).split())
     out, err = capsys.readouterr()
-    told = " ".join(err.replace("│", " ").split())
     assert code == 2
     for words in row.said:
-        assert words in told
+        assert words in err
     assert "Traceback" not in err and out == ""
-    assert len(err.splitlines()) == 1 or "--help" in err  # of a flag, tyro tells more
+    assert len(err.splitlines()) == 1
     assert [contents(folder) for folder in (tmp_path, *places.values())] == before
 
 

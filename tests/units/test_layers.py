@@ -9,7 +9,7 @@ pytestmark = pytest.mark.fast
 
 PACKAGE = Path(__file__).parents[2] / "pathline"
 FLOORS = (
-    ("arguments", "tensors", "noise", "specs", "conditions", "solvers", "networks", "metrics", "plots"),
+    ("arguments", "tensors", "noise", "specs", "conditions", "quoting", "solvers", "networks", "metrics", "plots"),
     ("processes", "paths", "data", "text"),
     ("fields",),
     ("training", "sampling", "likelihood"),
