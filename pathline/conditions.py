@@ -95,7 +95,7 @@ def _whole_numbers(labels: Any) -> Tensor:
     """Labels that are no tensor, as one of whole numbers."""
     found = column_of(labels)
     if found.dtype.kind not in "bui":
-        some = f" such as {found.flat[0]!r}" if found.size else ""
+        some = f" such as {found.reshape(-1)[:1].tolist()[0]!r}" if found.size else ""
         raise ValueError(f"y must hold class indices, whole numbers, got {found.dtype}{some}; {_WAY_OUT}")
     if found.dtype == np.uint64 and found.size and int(found.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"y must hold class indices, got {found.max()}; {_WAY_OUT}")
@@ -125,14 +125,16 @@ def column_of(values: Any) -> NDArray[Any]:
         ValueError: If a value is missing.
     """
     found: NDArray[Any] = np.asarray(values)
-    if found.dtype.kind != "O":
+    declared = getattr(getattr(values, "dtype", None), "kind", found.dtype.kind)
+    has_gaps = found.dtype.kind == "f" and declared in "iub"  # whole numbers, but for NaN where one is missing
+    if found.dtype.kind != "O" and not has_gaps:
         return found
     flat = found.reshape(-1).tolist()
     for row, value in enumerate(flat):
         is_nan = isinstance(value, float) and math.isnan(value)
         if value is None or is_nan or type(value).__name__ in ("NAType", "NaTType"):
             raise ValueError(f"y must have a value for every sample, got {value} in row {row}; leave out these samples")
-    if getattr(getattr(values, "dtype", None), "kind", "") == "f":
+    if declared == "f":
         return found.astype(np.float64)
     is_whole = flat and any(all(type(value) is kind for value in flat) for kind in (bool, int))
     return np.array(flat).reshape(found.shape) if is_whole else found

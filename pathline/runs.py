@@ -47,6 +47,7 @@ START_STREAM, KEPT_STREAM = 12, 14
 SOURCE, CONDITIONS, TEXT_FILE = "source.safetensors", "conditions.safetensors", "text.json"
 OUTPUTS = "outputs.jsonl"
 TENSOR, HELD_OUT = "x", "held_out"  # names in a file of tensors: the only one there, or that of the training samples
+LABEL = "class"  # the column of classes in a table of samples, where the run's own data has no name for it
 LOCK = ".lock"
 KEPT = 1000  # training samples whose conditions are kept, for samples to be drawn under
 PARTS = (

@@ -235,7 +235,8 @@ def _target(run: Run, network: NetworkField, given: Points, arguments: Arguments
                 f"{given.name} comes without conditions, and is edited under none; --class, --numbers "
                 "and --prompt give one",
             )
-    return field_of(run, network, given, arguments.guidance), given.y
+    y = None if arguments.guidance == 0 else given.y  # with guidance 0 no condition is claimed
+    return field_of(run, network, given, arguments.guidance), y
 
 
 def _write(run: Run, before: Tensor, after: Tensor, y: Any, out: Path) -> None:

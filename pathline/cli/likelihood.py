@@ -224,9 +224,10 @@ def _likelihood(
 
 def _sets(run: Run, arguments: Arguments) -> list[Points]:
     """What is scored, and as many training samples where their data is still there."""
+    is_free = arguments.unconditional or arguments.guidance == 0  # which ignores all conditions
     if arguments.data is None:
-        return [*own(run, arguments.count, arguments.unconditional)]
-    given = others(run, arguments.data, arguments.count, arguments.unconditional)
+        return [*own(run, arguments.count, is_free)]
+    given = others(run, arguments.data, arguments.count, is_free)
     try:
         return [given, own(run, len(given), is_free=given.y is None)[1]]
     except (ValueError, OSError) as error:

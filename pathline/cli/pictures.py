@@ -131,7 +131,7 @@ def row_names(run: Run, by_kind: dict[str, Any]) -> list[str]:
 
 def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) -> None:
     """Samples condition by condition: a row of pictures each, or a colour each in the plane."""
-    y = labels(run, len(x), COLUMNS)
+    y = labels(run, len(x), COLUMNS) if w else None  # with guidance 0 no condition is claimed
     if len(run.shape) == 3:
         data = drawn(run.config.data)
         title = data if y is None else f"{data}, guidance {w:g}"
@@ -139,7 +139,7 @@ def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) ->
         if any(name.endswith(" *") for name in rows):
             title += " (*: never seen)"
         ax = image_grid((x.numpy() - low) / (high - low), COLUMNS, rows, title)
-        save(label(ax, y=drawn(run.numbers[0])) if run.kinds == ("numbers",) else ax, path)
+        save(label(ax, y=drawn(run.numbers[0])) if y and run.kinds == ("numbers",) else ax, path)
     else:
         save(points(run, x, y), path)
 
@@ -158,7 +158,8 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
             run.normalisation.back(state)
             for state in sampler.walk(target, x, sampler.times(target, steps=STEPS), noise)
         ]
-    save_gif([_frame(run, state, y, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
+    shown = y if w else None
+    save_gif([_frame(run, state, shown, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
 
 
 def _frame(run: Run, x: Tensor, y: Any, low: Any, high: Any) -> Any:

@@ -29,7 +29,7 @@ from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.log_prob import estimate_log_prob
 from pathline.metrics.ranking import Interval
 from pathline.noise import Noise
-from pathline.runs import Run, guided
+from pathline.runs import LABEL, Run, guided
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import RungeKutta
 
@@ -181,7 +181,11 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     sizes |= {"kind": "images"} if len(run.shape) == 3 and data.lower().endswith(ARRAYS) else {}
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
-    named: dict[str, Any] = {name: getattr(config, name) for name in ("label", "numbers") if name in known and is_table}
+    columns = {"label": config.label, "numbers": config.numbers}
+    if isinstance(source, FileSource):  # as `sample` names them in a table, where the run's own data has no names
+        label = config.label or (LABEL if run.classes else "")
+        columns = {"label": label, "numbers": ",".join(map(_quoted, run.numbers))}
+    named: dict[str, Any] = {name: column for name, column in columns.items() if name in known and is_table}
     has_captions = "text" in known and (not isinstance(source, FileSource) or data.lower().endswith(".npz"))
     named |= {"text": True} if has_captions and "text" in run.kinds and not is_free else {}
     reason = ""
@@ -196,6 +200,11 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
         if reason:  # with the column of its conditions it was nearer to what is needed
             raise first from None
         raise
+
+
+def _quoted(name: str) -> str:
+    """A name among others with commas between them."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _conditions(run: Run, data: str, samples: Samples, rows: Tensor) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ TOPICS = (
     "bounds",
     "training",
     "resuming",
+    "conditions",
 )
 
 
@@ -59,6 +60,7 @@ TITLES = {
     20: "training resumes to the bit",
     21: "processes train as one",
     22: "long steps: right or warned of",
+    28: "conditions round-trip",
 }
 
 

@@ -324,6 +324,27 @@ MUTANTS = [
         (17, "labels_drop_at_their_rate", None),
     ),
     Mutant(
+        "samples written with the indices of their classes",
+        "data/codec.py",
+        "found[CLASS] = self.values[found[CLASS]]",
+        "found[CLASS] = found[CLASS]",
+        (28, "labels_come_back_as_they_were_written", "from 1"),
+    ),
+    Mutant(
+        "the null class taken for a label",
+        "conditions.py",
+        "if low < 0 or high >= classes:",
+        "if low < 0 or high > classes:",
+        (28, "labels_given_to_a_network_are_classes_or_refused", None),
+    ),
+    Mutant(
+        "words that look like numbers written as numbers",
+        "data/arrays.py",
+        "self.class_type = TYPE_OF[dtype.kind]",
+        'self.class_type = "int"',
+        (28, "labels_come_back_as_they_were_written", "digits as words"),
+    ),
+    Mutant(
         "kinds of condition that are dropped by one draw",
         "training/loss.py",
         "chances(kinds.index(kind)) < share",
