@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pathline.data.arrays import read_arrays
 from pathline.data.cache import About, Block, InFile
 from pathline.data.codec import Codec, codec_of
+from pathline.data.columns import Roles
 from pathline.data.source import Samples
 from pathline.data.tables import read_csv
 from pathline.fields.network import NetworkField
@@ -80,7 +81,7 @@ def _by_array(folder: Path, y: NDArray[Any]) -> Samples:
 def _by_table(folder: Path, labels: list[Any]) -> Samples:
     with (folder / "data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["x", "class"], *([0.5, label] for label in labels)])
-    return _samples(read_csv(folder / "data.csv", "class", ""))
+    return _samples(read_csv(folder / "data.csv", Roles("class")))
 
 
 def _lost(codec: Codec, truth: list[Any], y: NDArray[Any]) -> int:
