@@ -70,7 +70,7 @@ class Config:
     hf:NAME, for a data set of Hugging Face."""
     label: str = ""
     """The column of a table that holds the class, by its name, or by its number if a .csv has no header; or the key
-    of a metadata.jsonl."""
+    of a metadata.jsonl, .csv or .parquet beside images."""
     numbers: str = ""
     """The columns of a table that hold numbers to condition on, separated by commas; those of an .npz are in its y."""
     columns: str = ""
@@ -81,7 +81,8 @@ class Config:
     text: str = "none"
     """What captions are read by: none, they are not used; words, whose vectors are learned with the model; minilm,
     clip:NAME or t5:NAME, whose vectors are given (the extra of that name: text). Captions are those of shapes,
-    in the key text of a metadata.jsonl, or in y of an .npz."""
+    in the column text or caption of a metadata.jsonl, .csv or .parquet, in a .txt beside each image, or in y of an
+    .npz."""
     pairs: float = 0.0
     """The share of captions `X with Y` that are held out as whole pairs, X and Y being seen with others."""
     kind: str = AUTO

@@ -4,6 +4,8 @@
     FOLDER/1.png      FOLDER/2.png           no classes
     FOLDER/metadata.jsonl                    a line for each image:
                                              {"file_name": "1.png", "label": "cat", "text": "a cat asleep"}
+    FOLDER/metadata.csv, .parquet            the same in columns: file_name, label, text
+    FOLDER/1.txt                             the caption of 1.png, beside classes from folders, or from metadata
     FOLDER/train/...  FOLDER/test/...        one of these, for each part: the one called train is read
 
 Hidden files (of them `._1.png`, which macOS writes), texts, tables and names in capitals without a suffix (LICENSE) are
@@ -13,7 +15,6 @@ passed over; whatever else is no image is bad. Every bad file is told of, before
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import posixpath
@@ -25,16 +26,18 @@ from typing import Any, NamedTuple
 
 from pathline.data.cache import About, Block, CachedSource, state_of
 from pathline.data.captions import caption_of, key_of, told, without_text
-from pathline.data.classes import EXACT, ROUNDED, Condition, check_numbers, refuse_unique
+from pathline.data.classes import EXACT, ROUNDED, Condition, check_numbers, number, refuse_unique
 from pathline.data.credits import credit_of
+from pathline.data.metadata import KINDS, OF_CAPTIONS, lines, metadata_in, text_of, texts_beside
 from pathline.data.normalisation import Levels
 from pathline.data.pictures import Entry, blocks_of, in_order, of_bad, of_depth, settle, units_of
 from pathline.specs import did_you_mean
 
-METADATA = "metadata.jsonl"
+CONVENTIONS = 2  # of metadata that are read, so that what was read by fewer is read again
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 UNTOLD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # of a name that is no text, or would break a line
 NO_IMAGES = {".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".db", ".ini"}
+NO_IMAGES |= {".parquet"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class ImageFolderSource(CachedSource):
         size: Of the sides, N or HEIGHTxWIDTH: images are resized until both are filled, and what is beyond is cut; as
             they are, unless given.
         is_forgiving: Whether bad files are left out, with a warning that names them.
-        label: The key in metadata.jsonl that holds the class; unless given, label where there is one, and neither
+        label: The key in the metadata that holds the class; unless given, label where there is one, and neither
             numbers nor captions are asked for.
-        numbers: The keys in metadata.jsonl that hold numbers to condition on, with commas between them.
-        text: The key in metadata.jsonl that holds the caption, or True for the one called text; captions are not used
-            unless given. An empty one means no text, and an image without that key is bad.
+        numbers: The keys in the metadata that hold numbers to condition on, with commas between them.
+        text: The key in the metadata that holds the caption, or True for the one called text, else caption, else the
+            .txt beside each image; captions are not used unless given. An empty one means no text, and an image without
+            one is bad.
     """
 
     path: str
@@ -70,14 +74,15 @@ class ImageFolderSource(CachedSource):
         for name, state in self._files():
             found.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
         options = {"size": self.size, "forgiving": self.is_forgiving, "label": self.label, "numbers": self.numbers}
-        options |= {"text": key_of(self.text)}
+        options |= {"text": key_of(self.text), "conventions": CONVENTIONS}
         return {"path": str(Path(self.path).resolve()), "files": found.hexdigest(), **options}
 
     def read(self) -> Iterator[Block | About]:
         """All images, checked.
 
         Raises:
-            ValueError: If there is none, one is bad, two have different sizes, or metadata.jsonl is wrong in a line.
+            ValueError: If there is none, one is bad, two have different sizes, the metadata is wrong in a line, or there are
+                several kinds of it.
         """
         names = [name for name, _ in self._files()]
         odd = next(filter(UNTOLD.search, names), None)
@@ -85,19 +90,20 @@ class ImageFolderSource(CachedSource):
             raise ValueError(f"the names of files in {self.path} must be letters, got {odd!r}; rename it")
         tops = {name.partition("/")[0] for name in names if "/" in name}
         part = "train/" if "train" in tops and {top.lower() for top in tops} <= PARTS else ""
-        metadata = next((name for name in (part + METADATA, METADATA) if name in names), "")
+        metadata = metadata_in(names, self.path, part)
         wanted = [name for name in names if name.startswith(part) and _may_be_image(name)]
-        bad: list[str] = []
+        texts, bad = texts_beside(names, wanted), list[str]()
         if metadata:
-            rows, numbers = self._by_line(metadata, wanted, part, bad)
-        elif self.label or self.numbers or self.text:
+            rows, numbers = self._by_line(metadata, wanted, part, bad, texts)
+        elif self.label or self.numbers or (self.text and not (texts and self.text is True)):
             raise ValueError(
-                f"label, numbers and text name keys of {METADATA}, got "
-                f"{self.label or self.numbers or key_of(self.text)!r} for {self.path}, which has no {METADATA}; there, "
-                "the folders are the classes"
+                f"label, numbers and text name keys of {KINDS[0]}, got "
+                f"{self.label or self.numbers or key_of(self.text)!r} for {self.path}, which has no metadata "
+                f"({', '.join(KINDS)}), where the folders are the classes; a caption may also stand in a .txt beside "
+                "each image"
             )
         else:
-            rows, numbers = self._by_folder(wanted, part, bad), ()
+            rows, numbers = self._captioned(self._by_folder(wanted, part, bad), texts, bad), ()
         known: dict[str, dict[str, int]] = {"class": {}, "text": {}}
         count, empty, shape, levels = 0, 0, (0, 0, 0), Levels()
         for block in blocks_of(
@@ -150,38 +156,68 @@ class ImageFolderSource(CachedSource):
         bad += [f"{part}{name}/ is a folder without an image" for name in folders if name not in full]
         return [_Row(name, {"class": top}) for name, top in tops.items()]
 
+    def _captioned(self, rows: list[_Row], texts: Mapping[str, str], bad: list[str]) -> list[_Row]:
+        """The same rows with the captions that stand in a .txt beside each image, if captions are used."""
+        found: list[_Row] = []
+        for row in rows:
+            text = texts.get(row.name)
+            if not self.text:
+                found.append(row._replace(has_caption=text is not None))
+                continue
+            try:
+                if text is None:
+                    raise ValueError(f"has no caption: no {posixpath.splitext(row.name)[0]}.txt is beside it")
+                caption = caption_of(" ".join(text_of(Path(self.path) / text).split()), text)
+            except ValueError as error:
+                bad.append(f"{row.name} {error}")
+            else:
+                found.append(row._replace(y={**row.y, "text": caption}, has_caption=True))
+        return found
+
     def _by_line(
-        self, metadata: str, wanted: list[str], part: str, bad: list[str]
+        self, metadata: str, wanted: list[str], part: str, bad: list[str], texts: Mapping[str, str]
     ) -> tuple[list[_Row], tuple[str, ...]]:
-        """Each image that metadata.jsonl names with its conditions, and the names of the numbers."""
-        found = list(_lines(Path(self.path), metadata, set(wanted), part, bad))
-        keys = {key: None for _, _, row in found for key in row if key not in ("file_name", "text")}
+        """Each image that the metadata names with its conditions, and the names of the numbers."""
+        found = list(lines(Path(self.path), metadata, set(wanted), part, bad))
+        all_keys = {key: None for _, _, row in found for key in row}
+        keys = {key: None for key in all_keys if key not in ("file_name", "text")}
         numbers = tuple(name.strip() for name in self.numbers.split(",") if name.strip())
         check_numbers(numbers, self.label)
         for key in (self.label, *numbers):
             if key and key not in keys and found:
                 raise ValueError(f"no line of {self.path}/{metadata} has the key {key!r}{did_you_mean(key, keys)}")
         text = key_of(self.text)
-        if text and found and not any(text in row for _, _, row in found):
+        of_captions = next((key for key in OF_CAPTIONS if key in all_keys), "")
+        if self.text is True:
+            text = of_captions or text
+        is_beside = self.text is True and bool(texts)
+        if is_beside and of_captions:
+            example = next(iter(texts.values()))
+            raise ValueError(
+                f"captions must stand in one place, got {of_captions!r} in {self.path}/{metadata} and {len(texts):,} "
+                f".txt files beside images, such as {example}; remove those, or the key"
+            )
+        if text and found and text not in all_keys and not is_beside:
             raise ValueError(
                 f"no line of {self.path}/{metadata} has the key {text!r}, which holds the caption of its image; add "
                 "them, or leave out text"
             )
+        of_words = not metadata.endswith((".jsonl", ".parquet"))  # where all that is written are words
         label = self.label or ("label" if "label" in keys and not (numbers or text) else "")
         rows: list[_Row] = []
         for where, name, row in found:
             y: dict[str, Condition] = {}
             try:
                 y |= {"class": _class(row, label)} if label else {}
-                y |= {"numbers": tuple(_number(row, key) for key in numbers)} if numbers else {}
-                y |= {"text": caption_of(row.get(text), text)} if text else {}
+                y |= {"numbers": tuple(_number(row, key, of_words) for key in numbers)} if numbers else {}
+                y |= {"text": caption_of(row.get(text), text)} if text and not is_beside else {}
             except (ValueError, OverflowError) as error:
                 bad.append(f"{where}: {name} {error}")
             else:
-                rows.append(_Row(name, y, "text" in row))
+                rows.append(_Row(name, y, any(key in row for key in OF_CAPTIONS)))
         named = {name for _, name, _ in found}
         bad += [f"{name} is not named in {metadata}" for name in wanted if name not in named]
-        return rows, numbers
+        return self._captioned(rows, texts, bad) if texts and not of_captions else rows, numbers
 
 
 class _Row(NamedTuple):
@@ -216,38 +252,6 @@ def _may_be_image(name: str) -> bool:
     return suffix.lower() not in NO_IMAGES and bool(suffix or not stem.isupper())
 
 
-def _lines(
-    root: Path, metadata: str, names: set[str], part: str, bad: list[str]
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The lines of metadata.jsonl that name an image of this part: where they are, the image, and all that they say."""
-    told: set[str] = set()
-    for number, line in enumerate((root / metadata).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{metadata}, line {number}"
-        try:
-            row = json.loads(line.decode())
-        except (ValueError, RecursionError) as error:
-            bad.append(f"{where} is not JSON: {error}")
-            continue
-        given = row.get("file_name") if isinstance(row, dict) else None
-        if not isinstance(given, str):
-            bad.append(f'{where} needs a "file_name", got {line.decode().strip()[:60]}')
-            continue
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(metadata), given))
-        if given.startswith("/") or ".." in given.split("/"):
-            bad.append(f"{where} must name a file inside the folder, got {given!r}")
-        elif not name.startswith(part):
-            continue
-        elif name not in names or name in told:
-            bad.append(
-                f"{where} names {given!r}, " + ("which is not there" if name not in names else "as one before it")
-            )
-        else:
-            told.add(name)
-            yield where, name, row
-
-
 def _class(row: dict[str, Any], label: str) -> str:
     value = row.get(label)
     if not isinstance(value, str | int) or value == "":
@@ -255,8 +259,10 @@ def _class(row: dict[str, Any], label: str) -> str:
     return str(value)
 
 
-def _number(row: dict[str, Any], key: str) -> float:
+def _number(row: dict[str, Any], key: str, of_words: bool) -> float:
     value = row.get(key)
+    if of_words and isinstance(value, str):
+        value = value if (found := number(value)) is None else found
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"needs a finite number in {key!r}, got {value!r}")
     if isinstance(value, int) and abs(value) >= EXACT:

@@ -19,14 +19,15 @@ from pathline.specs import build, catalogue, did_you_mean
 KINDS = f"a file ending in {', '.join(SUFFIXES)} or idx3-ubyte, a folder of images, or hf:NAME of Hugging Face"
 OF_PICTURES = (DigitsSource, IDXSource, ImageFolderSource, ShapesSource)
 TAKERS = {
-    "label": "label names a column of a .csv, the key of a metadata.jsonl, or a column of Hugging Face",
-    "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl, or columns of Hugging Face",
+    "label": "label names a column of a .csv, the key of a metadata.jsonl or .csv, or a column of Hugging Face",
+    "numbers": "numbers names columns of a .csv, keys of a metadata.jsonl or .csv, or columns of Hugging Face",
     "size": "size is for folders of images and those of Hugging Face",
     "is_forgiving": "skip_bad is for folders of images and data sets of Hugging Face",
     "columns": "columns names columns of a .csv or .parquet",
     "drop_columns": "drop_columns names columns of a .csv or .parquet",
     "kind": "kind is for arrays, .npy and .npz",
-    "text": "text is for shapes, folders of images with a metadata.jsonl, an .npz with captions in y, and Hugging Face",
+    "text": "text is for shapes, folders of images with a metadata.jsonl, .csv or .parquet, or a .txt beside each, "
+    "an .npz with captions in y, and Hugging Face",
 }
 
 
