@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+AT_ONCE = 1 << 14  # samples that are looked at together
 
 T = TypeVar("T")
 
@@ -51,12 +54,13 @@ def whole(name: str, value: Any, least: int = 0) -> int:
     if found is None:
         raise ValueError(f"{name} must be a whole number, got {described(value)}")
     if found < least:
-        raise ValueError(f"{name} must be at least {least}, got {found}")
+        need = f"at least {least}" if least else "0 or more"
+        raise ValueError(f"{name} must be {need}, got {found}")
     return found
 
 
 def number(name: str, value: Any) -> float:
-    """A real number that is finite: a Python or NumPy number, or a tensor that holds one.
+    """A real number, whatever its size: a Python or NumPy number, or a tensor that holds one.
 
     Raises:
         ValueError: If it is something else.
@@ -65,8 +69,8 @@ def number(name: str, value: Any) -> float:
         found = float(value) if not isinstance(value, str | bytes) else None
     except (TypeError, ValueError, RuntimeError, OverflowError):
         found = None
-    if found is None or not np.isfinite(found):
-        raise ValueError(f"{name} must be a finite number, got {described(value)}")
+    if found is None:
+        raise ValueError(f"{name} must be a number, got {described(value)}")
     return found
 
 
@@ -94,18 +98,16 @@ def points(name: str, value: Any, *, may_be_empty: bool = False) -> Tensor:
     Raises:
         ValueError: If it is something else, or empty where it must not be.
     """
-    x = numbers(name, value)
+    form = "floating-point numbers of shape (batch, *shape)" + ("" if may_be_empty else ", at least one of them")
+    x = numbers(name, value, form)
     if x.ndim < 2 or not (x.numel() or (may_be_empty and not len(x))):
-        need = "" if may_be_empty else ", at least one of them"
-        raise ValueError(
-            f"{name} must be floating-point numbers of shape (batch, *shape){need}, got shape {tuple(x.shape)}"
-            + (f"; {name}[None] is a batch of one" if x.ndim == 1 and x.numel() else "")
-        )
+        way_out = f"; {name}[None] is a batch of one" if x.ndim == 1 and x.numel() else ""
+        raise ValueError(f"{name} must be {form}, got {x.dtype} {tuple(x.shape)}{way_out}")
     return x
 
 
-def numbers(name: str, value: Any) -> Tensor:
-    """A tensor of floating-point numbers; an array of NumPy becomes one.
+def numbers(name: str, value: Any, form: str = "floating-point numbers") -> Tensor:
+    """A tensor of floating-point numbers; an array of NumPy becomes one. `form` is what a message asks for.
 
     Raises:
         ValueError: If it is something else, or holds whole numbers, whose scale and rounding are the caller's choice.
@@ -115,8 +117,28 @@ def numbers(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor or an array of numbers, got {described(value)}")
     if not value.is_floating_point():
-        raise ValueError(f"{name} must hold floating-point numbers, got {value.dtype}; pass {name}.float()")
+        raise ValueError(f"{name} must be {form}, got {value.dtype} {tuple(value.shape)}; pass {name}.float()")
     return value
+
+
+def samples(name: str, value: Any) -> Tensor:
+    """Samples to train on as a tensor of finite floating-point numbers; an array of NumPy or a list becomes one.
+
+    Raises:
+        ValueError: If they are something else, or one of them is NaN or infinite.
+    """
+    if isinstance(value, list | tuple):
+        with suppress(TypeError, ValueError):  # what is no table of numbers is refused as what it is
+            value = torch.as_tensor(value)
+    if hasattr(value, "to_numpy"):
+        raise ValueError(f"{name} must be a tensor or an array, got {type(value).__name__}; pass {name}.to_numpy()")
+    x = numbers(name, value)
+    for first in range(0, len(x) if x.ndim else 0, AT_ONCE):
+        bad = ~x[first : first + AT_ONCE].isfinite()
+        if bad.any():
+            row, found = int(bad.nonzero()[0, 0]), float(x[first : first + AT_ONCE][bad][0])
+            raise ValueError(f"{name} must be finite, got {found} in row {first + row}; drop such rows or fill them in")
+    return x
 
 
 def described(value: Any) -> str:

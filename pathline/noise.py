@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pathline.arguments import whole
+
 Words: TypeAlias = Any  # an integer array of NumPy, or a tensor: the same operators, the same bits
 
 WORD = 0xFFFFFFFF
@@ -56,7 +58,8 @@ class Noise:
     Each `draw` (the step of a walk, say) and each `stream` (what the numbers are for) is independent of all others.
 
     Raises:
-        ValueError: If the seed does not fit 64 bits, or an index is negative.
+        ValueError: If the seed is no whole number (of Python, NumPy or a tensor) that fits 64 bits, or an index is
+            negative.
     """
 
     seed: int
@@ -65,6 +68,8 @@ class Noise:
     draw: int = 0
 
     def __post_init__(self) -> None:
+        if type(self.seed) is not int:
+            object.__setattr__(self, "seed", whole("seed", self.seed))
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed}")
         if min(self.first, self.draw) < 0 or not 0 <= self.stream <= WORD:

@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from pathline.arguments import numbers, whole
 from pathline.noise import Noise, fresh_seed
 from pathline.tensors import exact
 
 Numbers: TypeAlias = Tensor | Sequence[Any]  # a tensor, or lists of Python numbers
 
+ASYMMETRY = 1e-5  # of correlations: what rounding to float32 leaves of a product of matrices
 DATA_STREAM, COMPONENT_STREAM, MEANS_STREAM = 8, 9, 10
 
 
@@ -58,14 +61,12 @@ class Distribution(nn.Module, ABC):
         Raises:
             ValueError: If the count is not positive.
         """
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        count = whole("count", count, 1)
         return self.draw(count, Noise(fresh_seed() if seed is None else seed, stream=DATA_STREAM))
 
     def check(self, x: Tensor) -> Tensor:
         """The same points, if they are real numbers of shape `(batch, dimension)`."""
-        if not x.is_floating_point():
-            raise ValueError(f"x must hold floating-point numbers, got {x.dtype}; pass x.float()")
+        x = numbers("x", x)
         if x.ndim != 2 or x.shape[1] != self.dimension:
             raise ValueError(f"x must have shape (batch, {self.dimension}), got {tuple(x.shape)}")
         return x
@@ -84,7 +85,8 @@ class GaussianMixture(Distribution):
         weights: Of shape `(components,)`; they are made to add up to 1. All the same if left out.
 
     Raises:
-        ValueError: If shapes do not fit, a covariance is not symmetric positive definite, or a weight is not positive.
+        ValueError: If shapes do not fit, a number is not finite, a covariance is not symmetric (to rounding) and
+            positive definite, or a weight is not positive.
     """
 
     like: Tensor
@@ -98,16 +100,19 @@ class GaussianMixture(Distribution):
         like = torch.empty(0, dtype=_dtype_of(means))
         means = _floating(means)
         covariances = _floating(covariances, means)
-        if means.ndim != 2 or not len(means):
+        if means.ndim != 2 or not means.numel():
             raise ValueError(
                 f"means must have shape (components, dimension), with at least one, got {tuple(means.shape)}"
             )
+        for need, values in (("means must be", means), ("covariances must be positive definite and", covariances)):
+            if not values.isfinite().all():
+                raise ValueError(f"{need} finite, got {float(values[~values.isfinite()][0])}")
         k, d = means.shape
         if weights is None:
             weights = torch.ones(k)
         weights = _floating(weights, means)
-        if weights.shape != (k,) or not (weights > 0).all():
-            raise ValueError(f"weights must be {k} positive numbers, one a component, got {weights.tolist()}")
+        if weights.shape != (k,) or not ((weights > 0) & weights.isfinite()).all():
+            raise ValueError(f"weights must be {k} positive numbers, finite, one a component, got {weights.tolist()}")
         if covariances.shape not in ((k,), (k, d), (k, d, d)):
             raise ValueError(
                 f"covariances must have shape ({k},), ({k}, {d}) or ({k}, {d}, {d}) to go with means of shape "
@@ -115,9 +120,7 @@ class GaussianMixture(Distribution):
             )
         axes = None
         if covariances.ndim == 3:
-            if not torch.allclose(covariances, covariances.mT):
-                raise ValueError("covariances must be symmetric; pass (c + c.mT) / 2")
-            variances, axes = torch.linalg.eigh(covariances)
+            variances, axes = _axes_of(covariances)
         else:
             variances = covariances.reshape(k, -1).expand(k, d)
         if not (variances > 0).all():
@@ -223,6 +226,35 @@ def _floating(values: Any, like: Tensor | None = None) -> Tensor:
     return given if like is None else given.to(like.device, torch.promote_types(given.dtype, like.dtype))
 
 
+def _axes_of(covariances: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of covariances, each of shape `(components, dimension, dimension)`.
+
+    Raises:
+        ValueError: If one is not symmetric to rounding, or not positive definite by more than that. Both are told in
+            units of its standard deviations, so that tiny variances are looked at as closely as large ones.
+    """
+    variance = covariances.diagonal(dim1=1, dim2=2)
+    if not (variance > 0).all():
+        raise ValueError(f"covariances must be positive definite, got a variance of {float(variance.min()):g}")
+    std = variance.sqrt()
+    correlation = covariances / (std[:, :, None] * std[:, None])
+    gap = (correlation - correlation.mT).abs().amax((1, 2))
+    if not (gap <= ASYMMETRY).all():
+        worst = int(gap.argmax())
+        raise ValueError(
+            f"covariances must be symmetric, and that of component {worst} is not: correlations differ by up to "
+            f"{float(gap[worst]):.2g}; pass (c + c.mT) / 2 if that is meant"
+        )
+    least = torch.linalg.eigvalsh((correlation + correlation.mT) / 2).amin(1)
+    if not (least > covariances.shape[1] * torch.finfo(covariances.dtype).eps).all():
+        raise ValueError(
+            f"covariances must be positive definite, and that of component {int(least.argmin())} is not: the least "
+            f"eigenvalue of its correlations is {float(least.min()):.2g}; add some variance to its diagonal"
+        )
+    found: tuple[Tensor, Tensor] = torch.linalg.eigh((covariances + covariances.mT) / 2)
+    return found
+
+
 def choose(weights: Tensor, count: int, noise: Noise) -> Tensor:
     """Components by chance, k with the chance `weights[k]`, of shape `(count,)`."""
     place = noise.of(COMPONENT_STREAM).uniform((count, 1), dtype=torch.float64, device=weights.device)[:, 0]
@@ -244,5 +276,5 @@ def check_sizes(**sizes: float) -> None:
 def check_counts(**counts: int) -> None:
     """A ValueError names the first of them that is no whole number from 1."""
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
             raise ValueError(f"{name} must be a whole number from 1, got {count}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pathline.arguments import instance
 from pathline.paths.path import Path
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, blend
 from pathline.tensors import Time, is_eager, time_of
@@ -151,3 +152,17 @@ def on_path(t: Tensor) -> Tensor:
     if is_eager(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t must lie in [0, 1], noise to data, got {t[~((t >= 0) & (t <= 1))].flatten()[0]:g}")
     return t
+
+
+def checked_field(field: Any) -> Field:
+    """The field, if it is one.
+
+    Raises:
+        ValueError: If it is a bare network, a class, or has no path or prediction yet.
+    """
+    inner = getattr(field, "_orig_mod", field)  # what torch.compile was given
+    instance("field", inner, Field, "NetworkField(network, path) makes one of a network")
+    for name in ("path", "prediction"):
+        if not hasattr(field, name):
+            raise ValueError(f"field must have a {name}, which {type(field).__name__} has not; set self.{name}")
+    return field  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pathline.arguments import number
 from pathline.data.normalisation import Normalisation
 from pathline.fields.field import Field
 from pathline.fields.pinned import PinnedField
@@ -117,7 +118,7 @@ def dequantised(x: Tensor, bin: float = 1.0, seed: int = 0) -> Tensor:
     Raises:
         ValueError: If a number is no multiple of `bin`, to a thousandth of it, or that is not positive.
     """
-    if not 0 < bin < math.inf:
+    if not 0 < number("bin", bin) < math.inf:
         raise ValueError(f"bin must be a positive number, got {bin}")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     off = ~(((x / bin).round() * bin - x).abs() <= 1e-3 * bin)  # NaN too

@@ -25,7 +25,8 @@ import math
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field
+from pathline.arguments import points, whole
+from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.predictions import DATA
@@ -70,14 +71,17 @@ def elbo(
 
     Source: Kingma et al. 2021, https://arxiv.org/abs/2107.00630, equations 11 to 13
     """
-    if not x.is_floating_point() or x.ndim < 2:
-        raise ValueError(f"x must be floating-point numbers of shape (batch, *shape), got {x.dtype} {tuple(x.shape)}")
-    if draws < 4:
+    checked_field(field)
+    x = points("x", x, may_be_empty=True)
+    if whole("draws", draws) < 4:
         raise ValueError(f"draws must be at least 4, two of the steps and two of the last term, got {draws}")
     if not field.path.is_gaussian:
         raise ValueError(f"field must be on a path from noise, whose chain has a density, got {field.path}")
     times = _chain(field, x, steps)
     noise = Noise(fresh_seed() if seed is None else seed)
+    if not len(x):
+        empty = x.new_zeros(0, dtype=torch.promote_types(x.dtype, torch.float32))
+        return empty, empty
     with evaluating(field):
         parts = [
             *in_batches(field, len(x), lambda part, rows: _bound(part, x[rows], times, draws, noise.at(rows.start)))
@@ -101,8 +105,7 @@ def information_grid(field: Field, steps: int, finest: float = FINEST) -> Tensor
     Raises:
         ValueError: If there is not one step at least, or no path before `finest`.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    steps = whole("steps", steps, 1)
     schedule = field.path.schedule
     ends = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
     is_readable = not read_each(field, torch.empty(0), torch.zeros(1, dtype=torch.float64), {DATA: 1.0}).is_singular

@@ -25,7 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field
+from pathline import arguments
+from pathline.arguments import instance, points, whole
+from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating, math_attention
 from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.gradients import Backpropagation, Gradient
@@ -101,6 +103,7 @@ def estimate_log_prob(
     Raises:
         ValueError: As `log_prob`; or if the divergence is a single estimate, which tells no error.
     """
+    instance("divergence", divergence, Divergence, "Exact(), Hutchinson(probes) and HutchPlusPlus() are")
     count = divergence.estimates
     if count < 2 and not isinstance(divergence, Exact):
         raise ValueError(f"divergence must make at least 2 estimates for a standard error, got {divergence}")
@@ -125,6 +128,9 @@ def sample_with_log_prob(
     Raises:
         ValueError: As `log_prob`.
     """
+    checked_field(field)
+    shape = arguments.shape("shape", shape)
+    instance("divergence", divergence, Divergence, "Exact(), Hutchinson(probes) and HutchPlusPlus() are")
     noise = Noise(fresh_seed() if seed is None else seed)
     times = even(0.0, 1.0, steps)
     x = start_of(field, shape, noise)
@@ -347,12 +353,15 @@ def _estimates(
     stop: Time,
 ) -> Tensor:
     """The log-density by each of the estimates of the divergence, of shape `(estimates, batch)`."""
-    if not x.is_floating_point() or x.ndim < 2:
-        raise ValueError(f"x must be floating-point numbers of shape (batch, *shape), got {x.dtype} {tuple(x.shape)}")
+    checked_field(field)
+    x = points("x", x, may_be_empty=True)
+    instance("divergence", divergence, Divergence, "Exact(), Hutchinson(probes) and HutchPlusPlus() are")
     times = even(stop, start, steps)
     if seed is None:
         seed = 0 if isinstance(divergence, Exact) else fresh_seed()
     noise = Noise(seed)
+    if not len(x):
+        return x.new_zeros(divergence.estimates, 0)
 
     def run(part: Field, rows: slice) -> Tensor:
         vectors = probes(divergence, x[rows], noise.at(rows.start))
@@ -364,8 +373,7 @@ def _estimates(
 
 def even(start: Time, stop: Time, steps: int) -> Tensor:
     """Evenly from start to stop, on the host in float64."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    steps = whole("steps", steps, 1)
     start, stop = (exact(t).to("cpu", torch.float64) for t in (start, stop))
     return torch.lerp(start, stop, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 

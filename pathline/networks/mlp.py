@@ -55,7 +55,16 @@ class MLP(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Any = None) -> Tensor:
-        """The prediction, of shape `(batch, heads * dimension)`."""
+        """The prediction, of shape `(batch, heads * dimension)`.
+
+        Raises:
+            ValueError: If points have another dimension.
+        """
+        if x.ndim != 2 or x.shape[1] != self.first.in_features:
+            raise ValueError(
+                f"points must have shape (batch, {self.first.in_features}) for this MLP, got {tuple(x.shape)}; it was "
+                f"made with dimension={self.first.in_features}"
+            )
         c, _ = self.condition(t, y)
         h = self.first(x)
         for block in self.blocks:

@@ -78,8 +78,13 @@ class UNet(nn.Module):
         """The prediction, of shape `(batch, heads * channels, height, width)`.
 
         Raises:
-            ValueError: If a side of the image cannot be halved often enough.
+            ValueError: If images have another number of channels, or a side that cannot be halved often enough.
         """
+        if x.ndim != 4 or x.shape[1] != self.first.in_channels:
+            raise ValueError(
+                f"points must have shape (batch, {self.first.in_channels}, height, width) for this U-Net, got "
+                f"{tuple(x.shape)}; it was made with channels={self.first.in_channels}"
+            )
         factor = 2 ** (self.depth - 1)
         if x.shape[-1] % factor or x.shape[-2] % factor:
             raise ValueError(f"the sides of an image must be multiples of {factor}, got {tuple(x.shape[-2:])}")

@@ -22,11 +22,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field, on_path
+from pathline.arguments import number, points, whole
+from pathline.fields.field import Field, checked_field, on_path
 from pathline.noise import Noise, fresh_seed
 from pathline.sampling.dynamics import langevin_of
-from pathline.sampling.inversion import checked_points, from_noise, walked
-from pathline.sampling.sampler import Sampler
+from pathline.sampling.inversion import from_noise, walked
+from pathline.sampling.sampler import Sampler, checked_sampler
 from pathline.sampling.samplers import default_sampler
 from pathline.solvers.solver import walk
 from pathline.solvers.stochastic import EulerMaruyama
@@ -62,11 +63,11 @@ def edit(
         ValueError: If the strength is not from 0 to 1, the path does not begin at noise, or the sampler, being fitted,
             stops at its own times only.
     """
-    checked_points("x", x)
-    if not 0 <= strength <= 1:
+    x = points("x", x)
+    if not 0 <= number("strength", strength) <= 1:
         raise ValueError(f"strength must be from 0, x itself, to 1, fresh samples, got {strength}")
     path = from_noise(field, "edit")
-    sampler = sampler or default_sampler()
+    sampler = default_sampler() if sampler is None else checked_sampler(sampler)
     grid = sampler.times(field, sampler.usual_steps if steps is None else steps)
     if 1 - strength == 1:
         return x.clone()
@@ -100,11 +101,11 @@ def langevin(
         ValueError: If t is not one of the path, or the score cannot be read there; if there is no step, or none of a
             positive length.
     """
-    checked_points("x", x)
+    checked_field(field)
+    x, t = points("x", x), number("t", t)
     beta = float(field.path.schedule.beta(on_path(torch.tensor(t, dtype=torch.float64))))
-    length = 2 * (RATIO * beta) ** 2 if step_size is None else step_size
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    length = 2 * (RATIO * beta) ** 2 if step_size is None else number("step_size", step_size)
+    steps = whole("steps", steps, 1)
     if not 0 < length < math.inf:
         way = "" if step_size is not None else f", that of t = {t:g}, where no noise sets a scale; give a step_size"
         raise ValueError(f"step_size must be positive and finite, got {length:g}{way}")

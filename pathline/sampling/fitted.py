@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pathline.arguments import whole
 from pathline.fields.field import Field
 from pathline.paths.predictions import VELOCITY
 from pathline.sampling.dynamics import Reading, field_heads, no_gradient, read_along
@@ -112,7 +113,7 @@ class FittedSampler(Sampler):
             ValueError: If fewer are allowed, or exactly so many steps are not what is wanted.
         """
         n = len(self.weights)
-        if steps is None and evaluations is not None and evaluations >= n:
+        if steps is None and evaluations is not None and whole("evaluations", evaluations) >= n:
             return self.grid.times(field, n)
         return super().times(field, steps, evaluations)
 

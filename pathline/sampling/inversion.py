@@ -21,13 +21,14 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field
+from pathline.arguments import points, whole
+from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.noise import Noise
 from pathline.paths.path import GaussianPath
 from pathline.sampling.grids import CosineGrid
 from pathline.sampling.sample import in_batches, sample
-from pathline.sampling.sampler import Sampler
+from pathline.sampling.sampler import Sampler, checked_sampler
 from pathline.sampling.samplers import ODESampler
 from pathline.solvers.runge_kutta import RK4
 from pathline.tensors import Time, meet, time_of
@@ -61,10 +62,10 @@ def invert(
     Raises:
         ValueError: If the sampler draws noise, or does not walk down; or an argument does not fit.
     """
-    checked_points("x", x)
-    if corrections < 0:
-        raise ValueError(f"corrections must be 0 or more, got {corrections}")
-    sampler = sampler or round_trip_sampler()
+    checked_field(field)
+    x = points("x", x)
+    corrections = whole("corrections", corrections)
+    sampler = round_trip_sampler() if sampler is None else checked_sampler(sampler)
     up = sampler.times(field, steps)
     down, none = up.flip(0), _Undrawn(0, sampler=sampler)
     first = noise = walked(field, x, sampler, down, none)
@@ -101,11 +102,12 @@ def interpolate(
         ValueError: As `invert` and `slerp`; if the path does not begin at noise, or count is less than 2.
     """
     from_noise(field, "interpolate")
+    a, b = points("a", a), points("b", b)
     if a.shape != b.shape:
         raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
-    if count < 2:
+    if whole("count", count) < 2:
         raise ValueError(f"count must be at least 2, for both ends, got {count}")
-    sampler = sampler or round_trip_sampler()
+    sampler = round_trip_sampler() if sampler is None else checked_sampler(sampler)
     first, last = (invert(field, x, sampler, steps, corrections=corrections) for x in (a, b))
     noise = torch.cat([slerp(first, last, share) for share in torch.linspace(0, 1, count, dtype=torch.float64)])
     x = sample(field.repeat(count), tuple(noise.shape), sampler, steps, seed=0, start=noise)
@@ -120,6 +122,7 @@ def slerp(a: Tensor, b: Tensor, share: Time) -> Tensor:
     Raises:
         ValueError: If the shapes differ, or two points are opposite, or one is 0: no arc is the shortest.
     """
+    a, b = points("a", a), points("b", b)
     if a.shape != b.shape:
         raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
     s = meet(time_of(a, share), a).to(a.dtype)
@@ -152,25 +155,13 @@ def walked(field: Field, x: Tensor, sampler: Sampler, times: Tensor, noise: Nois
         return torch.cat([*in_batches(field, len(x), end_of)])
 
 
-def checked_points(name: str, x: Tensor) -> None:
-    """Refuse what is no batch of points.
-
-    Raises:
-        ValueError: If it holds no floating-point numbers of shape `(batch, *shape)`, or none at all.
-    """
-    if not x.is_floating_point() or x.ndim < 2 or not x.numel():
-        raise ValueError(
-            f"{name} must be floating-point numbers of shape (batch, *shape), at least one of them, got {x.dtype} "
-            f"{tuple(x.shape)}"
-        )
-
-
 def from_noise(field: Field, what: str) -> GaussianPath:
     """The path of a field, if it begins at noise.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it does not, or is no field.
     """
+    checked_field(field)
     if not isinstance(field.path, GaussianPath):
         raise ValueError(
             f"{what} needs a path that begins at noise, and this is {field.path}, whose start is samples of its own"

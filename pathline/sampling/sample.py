@@ -9,14 +9,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pathline import arguments
 from pathline.fields.compiled import CompiledField
-from pathline.fields.field import Field
+from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.fields.network import NetworkField
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
-from pathline.sampling.sampler import Sampler
+from pathline.sampling.sampler import Sampler, checked_sampler
 from pathline.sampling.samplers import default_sampler
+from pathline.tensors import is_eager
 
 T = TypeVar("T")
 
@@ -50,16 +52,15 @@ def sample(
         first: The index of the first sample, for one batch of many: `first=100` goes on where a hundred ended.
 
     Raises:
-        ValueError: If the shape is not that of at least one point, or not that of the start.
+        ValueError: If the field, the shape, the sampler or a count is something else, the shape is not that of at least
+            one point, or the start has another or is not finite.
     """
-    if len(shape) < 2 or any(size < 1 for size in shape):
-        raise ValueError(f"shape must be (count, *shape of a point), all at least 1, got {tuple(shape)}")
-    sampler = sampler or default_sampler()
+    checked_field(field)
+    shape = arguments.shape("shape", shape)
+    sampler = default_sampler() if sampler is None else checked_sampler(sampler)
     times = sampler.times(field, sampler.usual_steps if steps is None and evaluations is None else steps, evaluations)
-    noise = Noise(fresh_seed() if seed is None else seed, first)
-    begin = start_of(field, shape, noise) if start is None else start.to(_own(field).device)
-    if begin.shape != tuple(shape):
-        raise ValueError(f"start must have the shape of the samples, {tuple(shape)}, got {tuple(begin.shape)}")
+    noise = Noise(fresh_seed() if seed is None else seed, arguments.whole("first", first))
+    begin = start_of(field, shape, noise) if start is None else _checked_start(start, shape).to(_own(field).device)
     solved = CompiledField(field) if compile else field
 
     def end_of(part: Field, rows: slice) -> Tensor:
@@ -98,6 +99,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out, on a device or on the host, or may have, as oneDNN says it."""
     told = ("can't allocate memory", "could not create a primitive")
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told)
+
+
+def _checked_start(start: Tensor, shape: tuple[int, ...]) -> Tensor:
+    start = arguments.numbers("start", start)
+    if tuple(start.shape) != shape:
+        raise ValueError(f"start must have the shape of the samples, {shape}, got {tuple(start.shape)}")
+    if is_eager(start) and not start.isfinite().all():
+        raise ValueError("start must be finite, and some of it is NaN or infinite")
+    return start
 
 
 def start_of(field: Field, shape: tuple[int, ...], noise: Noise) -> Tensor:

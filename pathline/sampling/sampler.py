@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor
 
+from pathline.arguments import instance, whole
 from pathline.fields.field import Field
 from pathline.noise import Noise
 from pathline.sampling.grids import UNIFORM, Grid
-from pathline.solvers.solver import grid
+from pathline.solvers.adaptive import AdaptiveSolver
+from pathline.solvers.runge_kutta import RungeKutta
+from pathline.solvers.solver import Solver, grid
 
 STEPS = 50
 
@@ -39,16 +43,30 @@ class Sampler(ABC):
         if (steps is None) == (evaluations is None):
             raise ValueError(f"give either steps or evaluations, got steps={steps}, evaluations={evaluations}")
         if steps is None:
-            steps = int(evaluations or 0) // len(self.nodes)
+            steps = whole("evaluations", evaluations) // len(self.nodes)
             if steps < 1:
                 raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        return self.grid.times(field, steps)
+        return self.grid.times(field, whole("steps", steps, 1))
 
     def settled(self, steps: int) -> Sampler:
         """The method that it is for so many steps: itself, unless it chooses by their number."""
         return self
+
+
+def checked_sampler(sampler: Any) -> Sampler:
+    """The sampler, if it is one.
+
+    Raises:
+        ValueError: If it is a solver, a class, or a name.
+    """
+    way_out = "ODESampler(), SDESampler(sigma), DDIM() and default_sampler() are"
+    if isinstance(sampler, RungeKutta):
+        way_out = f"ODESampler({sampler}) goes by this solver"
+    elif isinstance(sampler, AdaptiveSolver):
+        way_out = f"AdaptiveSampler({type(sampler).__name__}(...)) goes by this solver"
+    elif isinstance(sampler, Solver):
+        way_out = f"SDESampler(sigma, {sampler}) goes by this solver"
+    return instance("sampler", sampler, Sampler, way_out)
 
 
 def path_grid(times: Tensor) -> Tensor:

@@ -90,8 +90,9 @@ class Batches:
         """The pieces of a step, of the samples that it sees: those of the whole batch if all are paired together."""
         mine, paired = self.group.part(self.batch_size), self._paired()
         first = self.origin + step * self.batch_size + paired.start
-        device = next(self.loss.parameters()).device
-        data = self.augmentation(self.data[rows].to(device), self.loss.noise.at(first).of(AUGMENT_STREAM))
+        parameter = next(self.loss.parameters())
+        device, dtype = parameter.device, torch.promote_types(parameter.dtype, torch.float32)
+        data = self.augmentation(self.data[rows].to(device, dtype), self.loss.noise.at(first).of(AUGMENT_STREAM))
         y = None if self.y is None else tree_map(lambda leaf: leaf[rows].to(device), self.y)
         ends = self.loss.ends(data, first, y, rows)
         start = mine.start - paired.start

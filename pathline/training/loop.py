@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from pathline.arguments import described, function, instance, number, numbers, samples, whole
 from pathline.data.rows import Array, Rows
 from pathline.fields.modes import is_evaluated_elsewhere, train_mode
 from pathline.training.augment import NONE, Augmentation
@@ -71,7 +72,8 @@ def train(
 
     Args:
         loss: The loss, with its field.
-        data: All of it, of shape `(samples, *shape)`; `Rows` are read as they are needed.
+        data: All of it, of shape `(samples, *shape)`: finite floating-point numbers, which are trained on in the dtype
+            of the field's parameters; `Rows` are read as they are needed.
         y: Its conditions, one per sample, or None: by their kind, `{"class": ..., "numbers": ...}`, or bare where the
             network takes one kind. Class labels are indices, from 0 to one below the number of classes, of any type of
             whole numbers or booleans. A network of your own that declares no kinds may have any tree of them. Leaves
@@ -93,31 +95,43 @@ def train(
         group: The processes that train together.
 
     Raises:
-        ValueError: If there is no data, the labels or the source do not match it, labels are no indices of classes, or
-            a count is not positive.
+        ValueError: If there is no data, or some of it is not finite; if the labels or the source do not match it, or
+            labels are no indices of classes; if an argument is of another type, or a count is not positive.
     """
-    data = data if isinstance(data, Rows) else torch.as_tensor(data)
+    instance("loss", loss, Loss, "MatchingLoss(field) is one")
+    if not any(p.requires_grad for p in loss.parameters()):
+        raise ValueError("loss must be that of a field with parameters to train, and this one has none")
+    data = data if isinstance(data, Rows) else samples("data", data)
     if data.ndim < 2 or len(data) == 0:
         raise ValueError(f"data must have shape (samples, *shape) with at least one sample, got {tuple(data.shape)}")
-    for name, value in (("steps", steps), ("batch_size", batch_size), ("accumulate", accumulate)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    group.check(batch_size, accumulate)
-    if start < 0:
-        raise ValueError(f"start must be 0 or the steps already taken, got {start}")
-    if workers < 0:
-        raise ValueError(f"workers must be 0 (none) or more, got {workers}")
-    if not clip > 0:
+    steps, batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
+    accumulate, start, workers = whole("accumulate", accumulate, 1), whole("start", start), whole("workers", workers)
+    if isinstance(data, Rows):
+        numbers("data", data[:1])
+    instance("group", group, Group, "ALONE is, and joined() gives that of torchrun").check(batch_size, accumulate)
+    if not number("clip", clip) > 0:
         raise ValueError(f"clip must be positive, got {clip}; math.inf clips nothing")
     tree_map(lambda leaf: _check_labels(leaf, len(data)), y, is_leaf=_is_list)
     y = None if y is None else tree_map(_as_tensor, loss.field.checked(y), is_leaf=_is_list)
+    if augmentation is not None:
+        instance("augmentation", augmentation, Augmentation, "FlipAugmentation() is one")
+    if not isinstance(precision, torch.dtype) or not precision.is_floating_point:
+        raise ValueError(f"precision must be torch.float32 or torch.bfloat16, got {described(precision)}")
     loss.check(len(data), tuple(data.shape[1:]))
     if loss.is_paired and augmentation not in (None, NONE):
         raise ValueError(
             f"augmentation must be left out for paired samples, as it would change one of a pair alone, got "
             f"{augmentation}; add pairs that are changed alike to the data and the source"
         )
-    optimizer = optimizer or adamw(loss, learning_rate)
+    if ema is not None:
+        instance("ema", ema, EMA, "EMA(field) is one")
+    if lr_schedule is not None:
+        function("lr_schedule", lr_schedule, "the share of training that is done")
+    if not 0 <= number("learning_rate", learning_rate) < math.inf:
+        raise ValueError(f"learning_rate must be a finite number, 0 or more, got {learning_rate}")
+    if optimizer is None:
+        optimizer = adamw(loss, learning_rate)
+    instance("optimizer", optimizer, torch.optim.Optimizer, "torch.optim.AdamW(field.parameters()) is one")
     is_channels_last = any(
         p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in loss.parameters()
     )

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pathline.arguments import described, instance, samples
 from pathline.conditions import by_kind, replaced
-from pathline.fields.field import Field
+from pathline.fields.field import Field, checked_field
 from pathline.noise import Noise
 from pathline.paths.couplings import Coupling, IndependentCoupling
 from pathline.paths.path import PathPoint
@@ -27,6 +30,7 @@ from pathline.training.times import Times, UniformTimes
 from pathline.training.weights import UnitWeight, Weight
 
 NOISE_STREAM, TIME_STREAM, DROP_STREAM, BRIDGE_STREAM = 2, 3, 4, 10
+COUPLINGS = "IndependentCoupling() and OptimalTransportCoupling()"
 ALL = "all"  # of the kinds of condition, in the shares that are dropped
 
 
@@ -48,9 +52,10 @@ class Loss(nn.Module, ABC):
 
     def __init__(self, field: Field, drop: float | Mapping[str, float], seed: int) -> None:
         super().__init__()
+        checked_field(field)
         for share in drop.values() if isinstance(drop, Mapping) else [drop]:
-            if not 0 <= share < 1:
-                raise ValueError(f"drop must be a share of labels from 0 to below 1, got {share}")
+            if not isinstance(share, Real) or not 0 <= share < 1:
+                raise ValueError(f"drop must be a share of labels from 0 to below 1, got {described(share)}")
         self.field = field
         self.drop = drop
         self.noise = Noise(seed)
@@ -106,8 +111,12 @@ class Loss(nn.Module, ABC):
             rows: Which rows of the data set these samples are, of shape `(batch,)`; unless given, all of them in their
                 order. Only a paired loss looks at them.
         """
+        if isinstance(data, np.ndarray | list):
+            data = samples("data", data)
         if not isinstance(data, Tensor):
             return self.errors(data, y).mean()
+        if not len(data):
+            raise ValueError(f"data must hold at least one sample, got shape {tuple(data.shape)}")
         y = None if y is None else self.field.checked(y)
         if index is None:
             index = self.seen
@@ -190,11 +199,12 @@ class MatchingLoss(Loss):
         is_paired: bool = False,
     ) -> None:
         super().__init__(field, drop, seed)
+        source = None if source is None else samples("source", source)
         if source is None and not field.path.is_gaussian:
             raise ValueError(f"source must be given for {field.path}: the samples that it begins at")
         if source is not None and field.path.is_gaussian:
             raise ValueError(f"source must be left out for {field.path}, which begins at noise; a BridgePath takes one")
-        self.coupling = coupling or IndependentCoupling()
+        self.coupling = instance("coupling", coupling or IndependentCoupling(), Coupling, f"{COUPLINGS} are")
         if is_paired and source is None:
             raise ValueError("source must be given for is_paired=True: its row i belongs to row i of the data")
         if is_paired and not isinstance(self.coupling, IndependentCoupling):
@@ -203,8 +213,8 @@ class MatchingLoss(Loss):
                 f"{self.coupling}"
             )
         self.is_paired = is_paired
-        self.times = times or UniformTimes()
-        self.weight = weight or UnitWeight()
+        self.times = instance("times", times or UniformTimes(), Times, "UniformTimes() and LogitNormalTimes() are")
+        self.weight = instance("weight", weight or UnitWeight(), Weight, "UnitWeight() and BalancedWeight() are")
         self.register_buffer("source", source, persistent=False)
 
     @property
