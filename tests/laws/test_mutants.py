@@ -606,7 +606,7 @@ MUTANTS = [
     Mutant(
         "a start that is not heeded",
         "sampling/sample.py",
-        "begin = start_of(field, shape, noise) if start is None else start",
+        "begin = start_of(field, shape, noise) if start is None else _checked_start(start, shape)",
         "begin = noise.normal(shape, dtype=torch.float64)",
         (11, "a_bridge_ends_at_its_data", "straight ode"),
     ),
