@@ -16,9 +16,12 @@ import os
 import re
 import secrets
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pathline.cli.terminal import warn
 from pathline.data.named import source_of
@@ -83,7 +86,8 @@ class Outputs:
         try:
             if self.is_folder:
                 parts[self.paths[0]].mkdir()
-            yield parts
+            with _interruptible():
+                yield parts
             written = [path for path, part in parts.items() if part.exists()]
             for path in written:
                 _settle(parts[path], targets[path])
@@ -117,6 +121,7 @@ class Outputs:
         ):
             own = _file_of(data)
             if own is None:
+                _refuse_namesake(path, data, what)
                 continue
             is_same = target.exists() and target.samefile(own)
             if is_same or (own.is_dir() and own in target.parents and not is_inside):
@@ -194,6 +199,30 @@ def _refuse_place(path: Path, is_folder: bool) -> None:
         raise ValueError(f"cannot write {path}: {parent} is a file; name another place with --out")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ValueError(f"cannot write {path}: the folder {parent} is read-only; name another place with --out")
+
+
+def _refuse_namesake(path: Path, data: str, what: str) -> None:
+    """Refuse a file that ends in the relative path of data that is not there, seen from here: it may be that data."""
+    parts = PurePath(data).parts
+    if PurePath(data).suffix and path.exists() and path.resolve().parts[-len(parts) :] == parts:
+        raise ValueError(
+            f"{path} may be the data that {what}, {data}, which is never replaced; name another file with --out, or "
+            "run this from where the run was trained"
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM as an exception, as SIGINT is one, so that what was begun is cleared away."""
+    is_free = threading.current_thread() is threading.main_thread()
+    if not is_free or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _holds_something(path: Path) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import shutil
 import struct
 import zipfile
 import zlib
@@ -68,6 +70,13 @@ def check(run: Run, count: int, out: Path, suffix: str) -> None:
             f"--out is a folder, for single images of 1 channel or 3, and samples have the shape {run.shape}; name a "
             f"file that ends in {way_out}"
         )
+    if suffix in (".npz", ".csv"):
+        need, place = 4 * count * math.prod(run.shape), next(each for each in out.resolve().parents if each.exists())
+        if need > (free := shutil.disk_usage(place).free):
+            raise ValueError(
+                f"--count must be of samples that the disk has room for, got {count:,}, which take {need / 1e9:,.1f} "
+                f"GB or more, and {free / 1e9:,.1f} GB are free in {place}"
+            )
     if suffix == ".png" and is_image and count > MOST_IMAGES:
         raise ValueError(
             f"--count must be at most {MOST_IMAGES:,} for one picture, got {count:,}; write them to an .npz, or as "

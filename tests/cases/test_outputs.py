@@ -5,6 +5,7 @@ Before: `sample --out FILE` replaced any file, the training data of the run too;
 
 import json
 import resource
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,6 +140,31 @@ def test_a_file_of_another_run_or_command_is_refused(run, tmp_path, capsys):
     assert asked("sample", other, "--out", out) == 2
     assert asked("edit", run, "--out", out) == 2
     assert asked("sample", run, "--out", out) == 0
+
+
+def test_data_that_was_named_from_elsewhere_is_known_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/data.csv").write_text(ROWS)
+    config = pl.Config(data="mine/data.csv", label="kind", network="mlp", width=8, depth=1)
+    run = untrained(tmp_path / "run", config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert asked("sample", run, "--out", tmp_path / "mine" / "data.csv", "--overwrite") == 2
+    assert "may be the data" in capsys.readouterr().err and (tmp_path / "mine" / "data.csv").read_text() == ROWS
+
+
+def test_more_than_the_disk_has_room_for_is_refused_before_the_work(run, tmp_path, capsys):
+    assert done("sample", run, "--count", 10**15, "--out", tmp_path / "x.npz") == 2
+    assert "GB are free" in capsys.readouterr().err
+
+
+def test_a_signal_to_end_leaves_no_litter(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_command, "written", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit, match="143"):
+        asked("sample", run, "--out", tmp_path / "x.npz")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "data.csv"}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_default_outputs_are_replaced_whatever_they_hold(run):
