@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import reprlib
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
@@ -47,6 +49,12 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
 }
 COUNTS = "steps batch_size accumulate width depth skips keep log_every evaluate_every checkpoint_every".split()
+MOST = {  # beyond what any machine holds; what this one cannot hold is seen when it is made
+    **{"width": 2**16, "depth": 2**10, "batch_size": 2**24, "accumulate": 2**24},
+    **dict.fromkeys("steps skips keep log_every evaluate_every checkpoint_every preview_every".split(), 2**53),
+    **{"workers": 2**10, "size": 2**16},
+}
+OF_THE_MODEL = "schedule prediction bridge network width depth is_conditional".split()  # what weights mean
 BESIDE_THE_MODEL = (  # what may be another when a run goes on
     *("device", "workers", "compile", "shard", "accumulate", "keep", "checkpoint_every", "checkpoint_seconds"),
     *("log_every", "evaluate_every", "preview_every", "tensorboard"),
@@ -181,6 +189,10 @@ class Config:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if isinstance(value, int) and value > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {value:,}")
         sides_of(self.size)
         check_kind(self.kind)
         for name in ("workers", "preview_every"):
@@ -202,6 +214,8 @@ class Config:
         for name in ("learning_rate", "clip", "checkpoint_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if math.isinf(self.learning_rate):
+            raise ValueError(f"learning_rate must be finite, got {self.learning_rate}")
         if not (math.isfinite(self.guidance) and math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(
                 f"guidance and weight_decay must be finite, and weight_decay 0 or more, got {self.guidance} and "
@@ -405,9 +419,21 @@ class Config:
         self, shape: tuple[int, ...], classes: int | None, heads: int, numbers: int | None, text: TextForm | None
     ) -> nn.Module:
         self._check_shape(shape)
+        self._check_memory()
         if self.network == "unet":
             return UNet(shape[0], self.width, self.depth, classes, heads, numbers=numbers, text=text)
         return MLP(shape[0], self.width, self.depth, classes, heads, numbers, text)
+
+    def _check_memory(self) -> None:
+        """Refuse a network whose weights alone are more than this machine holds: it would be killed without a word."""
+        is_unet = self.network == "unet"
+        least = 9 * (self.width * 2 ** (self.depth - 1)) ** 2 if is_unet else self.width**2 * self.depth
+        held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if 4 * least > held:
+            raise ValueError(
+                f"width and depth must make a network that fits memory, got {self.width} and {self.depth}, which make "
+                f"at least {least:.2g} weights of 4 bytes, and {held / 1e9:,.0f} GB are here; lower them"
+            )
 
     def _check_layout(self, layout: Layout | None) -> None:
         """Refuse, before they are read, samples that no network is for."""
@@ -505,7 +531,7 @@ def config_from(values: dict[str, Any], path: Path, base: Config | None = None) 
         if kinds[key] is float and type(value) is int and abs(value) < 2**63:
             values[key] = float(value)
         elif type(value) is not kinds[key]:
-            raise ValueError(f"{path}: {key} must be of type {kinds[key].__name__}, got {value!r}")
+            raise ValueError(f"{path}: {key} must be of type {kinds[key].__name__}, got {reprlib.repr(value)}")
     try:
         return replace(base or Config(), **values)
     except ValueError as error:

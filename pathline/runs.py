@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from pathline.conditions import NUMBERS, TEXT, by_kind
-from pathline.config import Config, config_from
+from pathline.config import OF_THE_MODEL, Config, config_from
 from pathline.data.codec import Codec, codec_of, type_of
 from pathline.data.normalisation import Normalisation
 from pathline.data.source import Samples
@@ -196,7 +197,7 @@ class Run:
             digest, hashes = str(about.get("digest", "")), dict(about.get("hashes", {}))
             class_type, shares = str(about.get("class_type", "")), tuple(map(float, about.get("class_shares", [])))
             legs = tuple(_leg(each) for each in values.pop("legs", []))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
         config = config_from(values, path)
         known = (units, columns, digest, numbers, of_numbers, hashes, class_type, shares, legs)
@@ -234,7 +235,7 @@ class Run:
         for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
             try:
                 found.append(dict(json.loads(line)))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 raise ValueError(f"{path} is damaged in line {number}: {line[:60]!r} is not JSON; remove it") from None
         return found
 
@@ -408,9 +409,33 @@ class Run:
 
     def field_at(self, found: Checkpoint) -> NetworkField:
         """The field as it was at a checkpoint, with its averaged weights, in eval mode."""
+        self.check(found)
         field = self.new_field()
         checkpoint.load_weights(field, found.model | found.ema, found.folder)
         return field.eval()
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the weights of a checkpoint mean nothing without, as JSON holds it: kept in each, so that edits show."""
+        found = {name: getattr(self.config, name) for name in OF_THE_MODEL}
+        found["is_bridge"] = self.config.is_bridge
+        found["classes"] = list(self.classes)
+        found["normalisation"] = [self.normalisation.shift, self.normalisation.scale]
+        return dict(json.loads(json.dumps(found)))
+
+    def check(self, found: Checkpoint) -> None:
+        """Refuse a checkpoint that was trained under other settings than config.json holds now.
+
+        Raises:
+            ValueError: If one differs that its weights depend on. A checkpoint that holds none is taken as it is.
+        """
+        before = found.state.get("meaning", {})
+        for name, value in self.meaning.items():
+            if name in before and before[name] != value:
+                raise ValueError(
+                    f"{self.folder / 'config.json'} has been edited: {name} is {reprlib.repr(value)}, and "
+                    f"{found.folder.name} was trained with {reprlib.repr(before[name])}; put it back"
+                )
 
     def new_field(self) -> NetworkField:
         """The field as it was before training."""

@@ -92,6 +92,7 @@ class Trainer:
         Returns:
             What is not as it was then, so that the bits may differ from here on.
         """
+        self.run.check(found)
         checkpoint.restore(found, self.field, self.ema, self.optimizer)
         self.step, self.skipped = found.step, found.state.get("skipped", 0)
         self.skipped_in_a_row = found.state.get("skipped_in_a_row", 0)
@@ -167,8 +168,9 @@ class Trainer:
         """Write a checkpoint, then remove those that are more than are kept."""
         found = checkpoint.contents(self.field, self.ema, self.optimizer)
         if self.group.is_first:
-            state = {name: getattr(self, name) for name in ("skipped", "skipped_in_a_row")}
+            state: dict[str, Any] = {name: getattr(self, name) for name in ("skipped", "skipped_in_a_row")}
             state["ema_updates"] = self.ema.updates
+            state["meaning"] = self.run.meaning
             checkpoint.write(self.run.folder, self.step, found, self._circumstances(), state)
             checkpoint.prune(self.run.folder, self.config.keep, self.step)
         self.group.wait()

@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     for step in reversed(checkpoint.steps_of(run.folder)):
         try:
             found = checkpoint.load(run.folder, step)
+            run.check(found)
         except ValueError as error:
             is_whole = False
             table.add_row(f"checkpoint {step}", str(error))

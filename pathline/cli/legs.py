@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from pathline.config import BESIDE_THE_MODEL, OF_A_LEG, Config
+from pathline.config import BESIDE_THE_MODEL, OF_A_LEG, OF_THE_MODEL, Config
 from pathline.runs import Run
 from pathline.trainer import LR_SCHEDULES
 
 OF_THE_DATA = "data label numbers text pairs size skip_bad held_out start seed paired kind columns drop_columns".split()
-OF_THE_MODEL = "schedule prediction bridge network width depth is_conditional".split()
 
 
 def check(run: Run, wanted: Config) -> None:

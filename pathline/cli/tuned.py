@@ -107,7 +107,7 @@ def load(path: Path) -> Tuned:
                 f"it holds {len(tuned.sampler.weights)} rows of weights for {tuned.evaluations} evaluations, "
                 f"guidance {tuned.guidance:g}"
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         way_out = "remove it, and fit again with pathline tune"
         raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; {way_out}") from None
     return tuned

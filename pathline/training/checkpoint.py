@@ -224,7 +224,7 @@ def load(run: Path, step: int) -> Checkpoint:
         tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
         state = json.loads(data["state.json"].decode())
         counts = {name: int(state.get(name, 0)) for name in ("ema_updates", "skipped")}
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{folder} was not written by pathline: {error}; {_way_out(run, step)}") from error
     return Checkpoint(folder, step, state=state | counts, **tensors)
 
