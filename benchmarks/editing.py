@@ -109,7 +109,9 @@ def draw(run: pl.Run, x: Tensor, y: Tensor, curves: dict[str, list[float]], pair
     rows = [str(k) for k in SHOWN] + [f"{a} to {b}" for a, b in zip(SHOWN, INTO, strict=True)]
     grid, far, read = pl.plots.panels(3, width=4.3, height=4.4, width_ratios=(2.2, 1, 1))
     sheet = states.swapaxes(0, 1).reshape(-1, *run.shape)
-    pl.plots.image_grid((1 + sheet) / 2, len(STRENGTHS), rows, "under its own class, and under another", ax=grid)
+    pl.plots.image_grid(
+        (1 + sheet) / 2, len(STRENGTHS), rows, "under its own class, and under another", ax=grid, is_ink=True
+    )
     grid.set_xticks([9 * k + 3.5 for k in range(len(STRENGTHS))], ["original", *(f"{s:g}" for s in STRENGTHS[1:])])
     pl.plots.label(grid, x="strength")
     blue, _, green, violet, amber, *_ = pl.plots.COLOURS

@@ -21,6 +21,6 @@ strengths = [k / 8 for k in range(9)]
 edits = torch.stack([pl.edit(field, first, strength, seed=1) for strength in strengths])
 
 left, right = pl.plots.panels(2, width=4.4, height=2.5)
-pl.plots.image_grid((1 + way.flatten(0, 1)) / 2, 9, title="from one digit to another", ax=left)
-pl.plots.label(pl.plots.strip(strengths, (1 + edits) / 2, right, title="edited by noise"), x="strength")
+pl.plots.image_grid((1 + way.flatten(0, 1)) / 2, 9, title="from one digit to another", ax=left, is_ink=True)
+pl.plots.label(pl.plots.strip(strengths, (1 + edits) / 2, right, title="edited by noise", is_ink=True), x="strength")
 pl.plots.save(left, sys.argv[1] if sys.argv[1:] else "docs/gallery/editing.png", dpi=110, colours=64)

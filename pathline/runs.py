@@ -91,6 +91,7 @@ class Run:
         hashes: The sha256 of what is kept beside the settings, by the name of its file.
         class_type: What the values of the classes are, of `classes.TYPES`; as their names have it where it is empty.
         class_shares: The share of the training samples that each class has; empty where it was not kept.
+        is_ink: Whether its pictures of one channel are ink on paper, as handwriting is: high values are drawn black.
         legs: Where training went on under other settings, in order; `config` has those of the last.
     """
 
@@ -106,6 +107,7 @@ class Run:
     hashes: Mapping[str, str] = field(default_factory=dict)
     class_type: str = ""
     class_shares: tuple[float, ...] = ()
+    is_ink: bool = False
     legs: tuple[Leg, ...] = ()
 
     @classmethod
@@ -156,6 +158,7 @@ class Run:
             {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
             codec.class_type,
             codec.shares,
+            samples.is_ink,
         )
         about = {name: value for name, value in asdict(run).items() if name not in ("folder", "config", "legs")}
         try:
@@ -196,11 +199,12 @@ class Run:
             )
             digest, hashes = str(about.get("digest", "")), dict(about.get("hashes", {}))
             class_type, shares = str(about.get("class_type", "")), tuple(map(float, about.get("class_shares", [])))
+            is_ink = bool(about.get("is_ink", values.get("data") == "digits"))
             legs = tuple(_leg(each) for each in values.pop("legs", []))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__} {error}; restore it, or train again") from None
         config = config_from(values, path)
-        known = (units, columns, digest, numbers, of_numbers, hashes, class_type, shares, legs)
+        known = (units, columns, digest, numbers, of_numbers, hashes, class_type, shares, is_ink, legs)
         return cls(folder, config, shape, classes, *known)
 
     @property

@@ -15,7 +15,7 @@ from pathline.asked import check_guidance
 from pathline.cli.conditions import bound, prompts_from
 from pathline.cli.flags import parsed
 from pathline.cli.outputs import Outputs
-from pathline.cli.pictures import points, value_range
+from pathline.cli.pictures import look_of, points, sheet, value_range
 from pathline.cli.samplers import sampler_of, words_of
 from pathline.cli.scored import Points, field_of, others, own
 from pathline.cli.terminal import say, warn
@@ -23,7 +23,6 @@ from pathline.data.pictures import Unusable, picture_of
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.plots.axes import label, panels, save
-from pathline.plots.images import image_grid
 from pathline.runs import Run
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.editing import edit
@@ -254,9 +253,9 @@ def _write(run: Run, before: Tensor, after: Tensor, y: Any, out: Path) -> None:
 
 def _pairs(run: Run, before: Tensor, after: Tensor) -> Any:
     """Rows of pictures, each with their edits below."""
-    low, high = value_range(run.normalisation)
     columns = min(COLUMNS, len(before))
-    blank = torch.from_numpy(low if run.shape[0] == 1 else high).expand(-len(before) % columns, *run.shape).float()
-    rows = [torch.cat((x.float(), blank)).reshape(-1, columns, *run.shape) for x in (before, after)]
-    both = torch.stack(rows, 1).flatten(0, 2)
-    return image_grid((both.numpy() - low) / (high - low), columns, ["original", "edit"] * len(rows[0]))
+    low, high = value_range(run.normalisation)
+    paper = torch.from_numpy(low if look_of(run)["is_ink"] else high)
+    blank = paper.expand(-len(before) % columns, *run.shape).double()
+    rows = [torch.cat((x.double(), blank)).reshape(-1, columns, *run.shape) for x in (before, after)]
+    return sheet(run, torch.stack(rows, 1).flatten(0, 2), columns, ["original", "edit"] * len(rows[0]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pathline.fields.network import NetworkField
 from pathline.noise import Noise
 from pathline.plots.animation import enlarged, frame_of, save_gif
 from pathline.plots.axes import key, label, new_axes, panels, save
-from pathline.plots.images import image_grid, tile
+from pathline.plots.images import drawable, gap_of, image_grid, rule_of, tile
 from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
 from pathline.quoting import drawn
@@ -36,6 +36,7 @@ COLUMNS = 10
 STEPS, PREVIEW_STEPS = 30, 15  # one call of the network each
 POINTS, AT_ONCE = 2000, 20
 SEEN = 50_000  # points of the data that settle what a picture shows
+LIKE = 0.25  # the least range of three colours over that of all
 NAMED = 12  # classes that a legend has room for
 
 
@@ -43,9 +44,8 @@ def draw_all(run: Run, training: Samples) -> None:
     """All pictures of a finished run."""
     field = run.field()
     w = run.config.guidance if run.config.drop else 1.0  # without a trained null class there is nothing to guide by
-    low, high = value_range(run.normalisation) if training.is_image else window(training)
-    draw_grid(run, sample_conditions(run, field, w), w, low, high, run.samples_folder / "grid.png")
-    draw_animation(run, field, w, low, high)
+    draw_grid(run, sample_conditions(run, field, w), w, run.samples_folder / "grid.png")
+    draw_animation(run, field, w, ((), ()) if training.is_image else window(training))
     draw_loss(run)
 
 
@@ -74,8 +74,7 @@ def sample_preview(run: Run, field: NetworkField, is_asked_to_stop: Callable[[],
 
 def draw_preview(run: Run, x: Tensor, path: Path) -> NDArray[np.uint8]:
     """A picture of such samples, of shape `(height, width, 3)`."""
-    low, high = value_range(run.normalisation) if len(run.shape) == 3 else (0.0, 1.0)
-    draw_grid(run, x, 1.0, low, high, path)
+    draw_grid(run, x, 1.0, path)
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
 
@@ -129,7 +128,7 @@ def row_names(run: Run, by_kind: dict[str, Any]) -> list[str]:
     return [f"{value:.4g}" for value in by_kind["numbers"][:, 0].tolist()]
 
 
-def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) -> None:
+def draw_grid(run: Run, x: Tensor, w: float, path: Path) -> None:
     """Samples condition by condition: a row of pictures each, or a colour each in the plane."""
     y = labels(run, len(x), COLUMNS) if w else None  # with guidance 0 no condition is claimed
     if len(run.shape) == 3:
@@ -138,14 +137,14 @@ def draw_grid(run: Run, x: Tensor, w: float, low: Any, high: Any, path: Path) ->
         rows = [] if y is None else row_names(run, tree_map(lambda leaf: leaf[::COLUMNS], y))
         if any(name.endswith(" *") for name in rows):
             title += " (*: never seen)"
-        ax = image_grid((x.numpy() - low) / (high - low), COLUMNS, rows, title)
+        ax = sheet(run, x, COLUMNS, rows, title)
         save(label(ax, y=drawn(run.numbers[0])) if y and run.kinds == ("numbers",) else ax, path)
     else:
         save(points(run, x, y), path)
 
 
-def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
-    """The samples on their way from noise to data."""
+def draw_animation(run: Run, field: Any, w: float, corners: tuple[Any, Any]) -> None:
+    """The samples on their way from noise to data; those in the plane between two corners."""
     count = 8 * (len(run.classes) or 10) if len(run.shape) == 3 else 1000
     y = labels(run, count, 8)
     target: Field = field if y is None else guided(field, run.conditions(y), w)
@@ -159,13 +158,16 @@ def draw_animation(run: Run, field: Any, w: float, low: Any, high: Any) -> None:
             for state in sampler.walk(target, x, sampler.times(target, steps=STEPS), noise)
         ]
     shown = y if w else None
-    save_gif([_frame(run, state, shown, low, high) for state in states], run.samples_folder / "noise-to-data.gif")
+    save_gif([_frame(run, state, shown, corners) for state in states], run.samples_folder / "noise-to-data.gif")
 
 
-def _frame(run: Run, x: Tensor, y: Any, low: Any, high: Any) -> Any:
+def _frame(run: Run, x: Tensor, y: Any, corners: tuple[Any, Any]) -> Any:
     if len(run.shape) == 3:
-        sheet = tile((x.numpy() - low) / (high - low), columns=10 if y is None else 8, paper=0.0)
-        return enlarged(1 - sheet if run.shape[0] == 1 else sheet, max(1, 320 // sheet.shape[0]))
+        look = look_of(run)
+        gap = gap_of(run.shape[0], look["has_alpha"])
+        whole = tile(drawable(shares_of(run, x), **look), 10 if y is None else 8, gap)
+        return enlarged(whole, max(1, 320 // whole.shape[0]))
+    low, high = corners
     ax = points(run, x, y, has_key=False, ax=new_axes(3.4, 3.4))
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return frame_of(ax)
@@ -194,10 +196,42 @@ def plane(x: Tensor) -> Any:
     return x.numpy()[:, :2] if x.shape[1] > 1 else np.column_stack((x.numpy()[:, 0], np.zeros(len(x))))
 
 
-def value_range(units: Normalisation) -> tuple[Any, Any]:
-    """Black and white of pictures, in the units of the data: of each channel, if these differ, as `(C, 1, 1)`."""
-    low, high = (torch.tensor(end, dtype=torch.float64).reshape(-1, 1, 1).numpy() for end in units.ends)
-    return low, np.where(high > low, high, low + 1.0)
+def sheet(run: Run, x: Tensor, columns: int, row_names: Sequence[str] = (), title: str = "") -> Axes:
+    """Pictures in the units of the data, in rows: all that a command draws of images looks alike."""
+    return image_grid(shares_of(run, x), columns, row_names, title, **look_of(run))
+
+
+def look_of(run: Run) -> dict[str, Any]:
+    """How pictures of a run are drawn: handwriting as ink on paper, all others with high values white.
+
+    Of four channels of 8 or 16 bits the last is alpha; of four channels of other numbers it is one like the others.
+    """
+    is_of_levels = not isinstance(run.normalisation.shift, tuple)
+    return {"is_ink": run.is_ink and run.shape[0] == 1, "has_alpha": run.shape[0] == 4 and is_of_levels}
+
+
+def drawn_as(run: Run) -> str:
+    """How images are drawn that are neither grey nor in three colours, in words; nothing for others."""
+    return rule_of(run.shape[0], look_of(run)["has_alpha"]) if len(run.shape) == 3 else ""
+
+
+def shares_of(run: Run, x: Tensor) -> NDArray[Any]:
+    """Where values are between the lowest and the highest that are drawn, 0 to 1; each channel on its own scale."""
+    low, high = value_range(run.normalisation)
+    found: NDArray[Any] = (x.numpy() - low) / (high - low)
+    return found
+
+
+def value_range(units: Normalisation) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The lowest and the highest values that are drawn, in the units of the data, of shape `(1 or C, 1, 1)`.
+
+    Three channels of about one range have one in common, so that colours stay what they are.
+    """
+    low, high = (np.array(end, dtype=np.float64).reshape(-1, 1, 1) for end in units.ends)
+    if len(low) == 3 and (high - low).min() >= LIKE * (high.max() - low.min()):
+        low, high = low.min(keepdims=True), high.max(keepdims=True)
+    is_flat = high <= low
+    return np.where(is_flat, low - 0.5, low), np.where(is_flat, low + 0.5, high)
 
 
 def window(training: Samples) -> tuple[Any, Any]:

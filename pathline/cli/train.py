@@ -17,7 +17,7 @@ from pathline.cli.board import Board
 from pathline.cli.card import write_card
 from pathline.cli.flags import parsed
 from pathline.cli.interruption import Interruption
-from pathline.cli.pictures import draw_all, draw_preview, sample_preview
+from pathline.cli.pictures import draw_all, draw_preview, drawn_as, sample_preview
 from pathline.cli.progress import progress
 from pathline.cli.several import parsed_once, said_once
 from pathline.cli.terminal import Terminal, warn
@@ -209,6 +209,8 @@ def _train(run: Run, split: tuple[Samples, Samples], console: Terminal, group: G
     console.say(training.title)
     console.say(f"{len(training):,} samples to train on, {len(held_out):,} held out")
     console.say(run.normalised)
+    if rule := drawn_as(run):
+        console.say(f"pictures: {rule}")
     console.say(f"{config.network} of {trainer.size:,} weights, {config.steps:,} steps of {config.batch_size} samples")
     with ExitStack() as stack:
         is_interrupted = stack.enter_context(Interruption())

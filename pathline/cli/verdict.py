@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from pathline.cli.outputs import Outputs
-from pathline.cli.pictures import value_range
+from pathline.cli.pictures import look_of, shares_of
 from pathline.cli.scored import Method, Points, Scores, difference_of, mean_of
 from pathline.cli.terminal import Terminal, say, warn
 from pathline.likelihood.divergence import Exact
@@ -143,11 +143,9 @@ def _ranking(run: Run, found: Found) -> Axes:
     kept = found.scores.nats.isfinite()
     x, nats, places = found.points.x[kept], found.scores.nats[kept].numpy(), found.points.places[kept].tolist()
     if len(run.shape) == 3:
-        low, high = value_range(run.normalisation)
         classes = (found.points.y or {}).get("class")
         names = [] if classes is None else [drawn(run.classes[k]) for k in classes[kept].tolist()]
-        pictures = ((x - low) / (high - low)).numpy()
-        return ranked_images(pictures if run.shape[0] in (1, 3) else pictures[:, :1], nats, names)[0]
+        return ranked_images(shares_of(run, x), nats, names, **look_of(run))[0]
     columns = [drawn(name) for name in run.columns or (str(i + 1) for i in range(run.shape[0]))]
     if len(columns) > 2:
         names = [f"row {i}" for i in places]

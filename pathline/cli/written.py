@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pathline.asked import Asked
-from pathline.cli.pictures import points, value_range
+from pathline.cli.pictures import points, sheet
 from pathline.conditions import CLASS, NUMBERS, TEXT
 from pathline.data.classes import INT
 from pathline.model import Batch
 from pathline.plots.axes import save
-from pathline.plots.images import image_grid
 from pathline.quoting import drawn
 from pathline.runs import Run
 
@@ -156,10 +155,9 @@ def _write_png(wish: Asked, made: Iterator[Batch], count: int, out: Path) -> Non
         pieces.append(batch.x if len(run.shape) == 3 else batch.x[:, :2])  # of a vector, two numbers are drawn
     x, y = torch.cat(pieces), wish.of(range(count))
     if len(run.shape) == 3:
-        low, high = value_range(run.normalisation)
         texts = {*(y or {}).get(TEXT, ())}
         title = drawn(str(*texts)) if len(texts) == 1 else ""
-        save(image_grid((x.numpy() - low) / (high - low), min(COLUMNS, count), title=title), out)
+        save(sheet(run, x, min(COLUMNS, count), title=title), out)
     else:
         save(points(run, x, y), out)
 

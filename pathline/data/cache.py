@@ -92,6 +92,7 @@ class About:
     """What the values of classes are, of `classes.TYPES`; as the names have it unless given."""
     left_out: str = ""
     """What each start warns of: the bad samples that were left out."""
+    is_ink: bool = False
 
 
 class CachedSource(Source):
@@ -347,6 +348,7 @@ def _load(folder: Path, stamp: str) -> tuple[Samples, str] | None:
             columns=tuple(about["columns"]),
             fingerprint=about["digest"],
             numbers=tuple(about["numbers"]),
+            is_ink=bool(about["is_ink"]),
             captions=_captions(folder / CAPTIONS, about["captions"]) if about["captions"] else (),
             class_type=about["class_type"],
         )

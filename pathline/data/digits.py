@@ -24,6 +24,7 @@ class DigitsSource(Source):
             y=torch.from_numpy(digits.target).long(),
             classes=tuple("0123456789"),
             normalisation=Normalisation(8.0, 8.0),
+            is_ink=True,
             title="scikit-learn's digits: 1,797 handwritten digits, 8 x 8 pixels, values 0 to 16",
             licence="CC BY 4.0",
             source="E. Alpaydin and C. Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning "

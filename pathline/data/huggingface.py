@@ -21,7 +21,7 @@ from pathline.data.cache import About, Block, CachedSource, files_of
 from pathline.data.captions import caption_of, key_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, Classes, Condition, check_numbers, numbered, stacked
 from pathline.data.normalisation import Levels
-from pathline.data.pictures import Entry, blocks_of, of_bad, of_depth, settle, units_of
+from pathline.data.pictures import Entry, blocks_of, is_handwriting, of_bad, of_depth, settle, units_of
 from pathline.specs import did_you_mean
 
 ROWS = 4096  # in a block
@@ -124,6 +124,7 @@ class HuggingFaceSource(CachedSource):
             columns=vector,
             numbers=numbers,
             normalisation=units_of(levels) if images else None,
+            is_ink=is_handwriting(self.name),
             relabel=relabel,
             captions=captions,
             left_out=left_out,

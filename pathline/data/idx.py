@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from pathline.data.cache import About, Block, CachedSource, files_of
-from pathline.data.pictures import LEVELS, MOST
+from pathline.data.pictures import LEVELS, MOST, is_handwriting
 from pathline.data.rows import BLOCK
 
 NAME = re.compile(r"(ubyte|\.idx\d?)(\.gz)?$", re.IGNORECASE)
@@ -78,6 +78,7 @@ class IDXSource(CachedSource):
             source=path.name,
             classes=tuple(map(str, values)),
             normalisation=LEVELS,
+            is_ink=is_handwriting(str(path.resolve())),
             relabel=tuple(values.index(k) if k in used else 0 for k in range(max(values, default=-1) + 1)),
         )
 

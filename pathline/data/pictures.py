@@ -294,6 +294,11 @@ def of_depth(levels: Levels) -> str:
     return " in 16 bits" if levels.dtype == np.uint16 else ""
 
 
+def is_handwriting(name: str) -> bool:
+    """Whether a data set is digits or letters by its name: MNIST, or what is named after it, but for clothes."""
+    return "mnist" in name.lower() and "fashion" not in name.lower()
+
+
 def of_bad(bad: list[str]) -> str:
     """What a title says of them."""
     return f"; {len(bad):,} bad ones left out" if bad else ""

@@ -53,6 +53,7 @@ class Samples:
         captions: The distinct captions.
         unseen: Of shape `(samples,)`, whether a sample is never to be trained on, as what it is made of is only to be
             seen apart; None if all may be.
+        is_ink: Whether pictures of one channel are ink on paper, as handwriting is: high values are drawn black.
         class_type: What the values of the classes are, of `classes.TYPES`; as their names have it unless given.
 
     Raises:
@@ -72,6 +73,7 @@ class Samples:
     normalisation_of_numbers: Normalisation | None = None
     captions: tuple[str, ...] = ()
     unseen: Tensor | None = None
+    is_ink: bool = False
     class_type: str = ""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import ArrayLike, NDArray
 
 from pathline.plots.axes import COMPUTED, EXACT, INK, checked, demo_path, key, label, new_axes, panels, save, tidy
-from pathline.plots.images import SHAPE
+from pathline.plots.images import drawable, rule_of
 from pathline.plots.scatter import scatter
 
 NATS = "log-density, nats"
@@ -72,25 +72,34 @@ def _edges(sets: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def ranked_images(
-    images: ArrayLike, values: ArrayLike, names: Sequence[str] = (), columns: int = 10, rows: int = 2
+    images: ArrayLike,
+    values: ArrayLike,
+    names: Sequence[str] = (),
+    columns: int = 10,
+    rows: int = 2,
+    *,
+    is_ink: bool = False,
+    has_alpha: bool = False,
 ) -> list[Axes]:
     """The least likely images, and below them the most likely: each over its log-density, and its class if it has one.
 
     Args:
-        images: Of shape (n, channels, height, width), values from 0 to 1; grey ones are drawn as ink on paper.
+        images: Of shape (n, channels, height, width), values from 0 to 1, drawn as `drawable` has it.
         values: Of shape (n,).
         names: The class of each, or none.
         columns: Images in a row.
         rows: Of each end, at most.
+        is_ink: Whether high values of grey images are black, as ink on paper.
+        has_alpha: Whether the last of four channels is alpha.
 
     Raises:
-        ValueError: If a shape does not fit, or the images are neither grey nor in three colours.
+        ValueError: If a shape does not fit.
     """
-    pictures = np.clip(checked("images", images, *SHAPE), 0, 1)
+    pictures = drawable(images, is_ink, has_alpha)
+    rule = rule_of(np.shape(images)[1], has_alpha)
     numbers = checked("values", values, len(pictures))
     channels, height, width = pictures.shape[1:]
-    if channels not in (1, 3):
-        raise ValueError(f"images must have 1 channel or 3, got {channels}; pass images[:, :1] for the first")
+    columns = max(1, min(columns, int(columns * height / width))) if width > height else columns
     order = np.argsort(numbers, kind="stable")
     count = min(rows * columns, -(-len(order) // 2))
     ends = {"least likely first": order[:count], "most likely first": order[count:][-count:][::-1]}
@@ -103,13 +112,13 @@ def ranked_images(
         for place, i in enumerate(index):
             left, top = place % columns, -step * (place // columns)
             picture = pictures[i].transpose(1, 2, 0)
-            look: Any = {"cmap": "gray_r", "vmin": 0, "vmax": 1} if channels == 1 else {}
+            look: Any = {"cmap": "gray", "vmin": 0, "vmax": 1} if channels == 1 else {}
             ax.imshow(picture if channels == 3 else picture[..., 0], extent=(left, left + 0.9, top - size, top), **look)
             words = f"{numbers[i]:.{digits}f}" + (f"\n{names[i]}" if names else "")
             ax.text(left + 0.45, top - size - 0.04, words, ha="center", va="top", fontsize=7.5, color=INK)
         ax.set(xlim=(-0.05, columns), ylim=(-step * tall, 0.05), aspect="equal", xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-        label(ax, f"{title}: {NATS}{' and class' if names else ''}")
+        label(ax, f"{title}: {NATS}{' and class' if names else ''}{rule and f' ({rule})'}")
     return axes
 
 

@@ -10,9 +10,11 @@ from PIL import Image
 
 import pathline as pl
 from pathline.cli.main import main
+from pathline.cli.pictures import value_range
 from pathline.data.digits import DigitsSource
 from pathline.data.pictures import picture_of
 from pathline.likelihood.bits import in_units
+from pathline.plots.images import drawable, rule_of
 
 DRAW = np.random.default_rng(0)
 TINY = "--steps 6 --batch-size 16 --width 8 --depth 1".split()
@@ -189,7 +191,7 @@ def test_digits_and_pictures_of_8_bits_are_normalised_as_ever():
 
 
 def made_by(tmp_path, capsys, data, *flags):
-    run, out = tmp_path / "run", tmp_path / f"made{data.suffix}"
+    run, out = tmp_path / "run", tmp_path / f"made{'.csv' if data.suffix == '.csv' else '.npz'}"
     assert main(["train", *flags, "--data", str(data), *TINY, "--out", str(run)]) == 0
     said = "".join(capsys.readouterr())
     assert main(["sample", str(run), "--count", "64", "--steps", "8", "--out", str(out)]) == 0
@@ -219,3 +221,60 @@ def test_a_constant_column_is_sampled_and_left_out_of_the_likelihood(tmp_path, c
     (tmp_path / "other.csv").write_text("a,b,c\n0,5,0\n0,6,0\n")
     assert main(["likelihood", str(run), "--data", str(tmp_path / "other.csv"), "--steps", "4"]) == 2
     assert "'b' must be 5" in capsys.readouterr().err
+
+
+# ---- pictures
+
+
+@pytest.mark.parametrize(
+    ("channels", "has_alpha", "shape", "said"),
+    [
+        (1, False, (1, 4, 5), ""),
+        (2, False, (1, 4, 11), "2 channels side by side"),  # refused before
+        (3, False, (3, 4, 5), ""),
+        (4, False, (1, 4, 23), "4 channels side by side"),
+        (4, True, (3, 4, 5), "alpha over white"),
+        (31, False, (3, 4, 5), "channels 1, 16 and 31 of 31 as red, green and blue"),
+    ],
+)
+def test_images_of_any_channels_are_drawn_by_a_rule_that_is_said(channels, has_alpha, shape, said):
+    x = DRAW.random((6, channels, 4, 5))
+    drawn = drawable(x, has_alpha=has_alpha)
+    assert drawn.shape == (6, *shape) and rule_of(channels, has_alpha) == said
+    assert np.array_equal(drawn[:, 0, :, :5], x[:, 0]) or has_alpha
+    ax = pl.plots.image_grid(x, 3, has_alpha=has_alpha)
+    assert ax.get_title() == said
+    assert np.asarray(ax.images[0].get_array()).max() <= 1
+    if has_alpha:
+        assert drawn == pytest.approx(x[:, :3] * x[:, 3:] + 1 - x[:, 3:])
+
+
+def test_high_values_are_white_unless_the_data_is_ink():  # before, all grey pictures were drawn inverted
+    x = np.array([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3)
+    assert np.array_equal(drawable(x), x) and np.array_equal(drawable(x, is_ink=True), 1 - x)
+    assert pl.plots.image_grid(x, 1).images[0].get_cmap().name == "gray"
+    assert DigitsSource().load().is_ink and not pl.ShapesSource().load().is_ink
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "black"),
+    [((0, 0, 0), (1, 0.5, 0.9), [0] * 3), ((0, 0, 250), (1, 0.01, 300), [0, 0, 250])],
+    ids=["colours", "fields"],
+)
+def test_three_channels_share_their_range_where_they_are_colours(low, high, black):
+    found = value_range(pl.Normalisation((0.0,) * 3, (1.0,) * 3, tuple(low), tuple(high)))
+    assert np.broadcast_to(found[0].ravel(), 3).tolist() == black
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("channels", "dtype"), [(2, "float32"), (4, "uint8"), (7, "float64")])
+def test_a_run_on_images_of_any_channels_is_drawn(tmp_path, capsys, channels, dtype):  # failed after the training
+    x = (255 * DRAW.random((60, channels, 8, 8))).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    run, _, said = made_by(tmp_path, capsys, tmp_path / "x.npy", "images", "--preview-every", "3")
+    assert f"pictures: {rule_of(channels, dtype == 'uint8')}" in said
+    names = {path.name for path in (run / "samples").iterdir()}
+    assert {"grid.png", "noise-to-data.gif", "loss.png", "preview-00000003.png"} <= names
+    assert main(["edit", str(run), "--count", "3", "--steps", "4"]) == 0
+    assert main(["sample", str(run), "--count", "3", "--steps", "4"]) == 0
+    assert {"edit.png", "sample.png"} <= {path.name for path in (run / "samples").iterdir()}
