@@ -22,7 +22,8 @@ class Field(nn.Module, ABC):
     """Subclass it, set `path` and `prediction`, and write `forward(x, t)`, the value of that prediction.
 
     A field with several heads has a tuple of predictions, and its `forward` returns a tuple. Each kind is then read
-    from its own head, or else as the path says: from the first, on a Gaussian path.
+    from its own head, or else as the path says: from the velocity head on a Gaussian path (`paths.path`). The order of
+    the heads does not matter.
     """
 
     path: Path

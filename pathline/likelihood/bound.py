@@ -14,6 +14,11 @@ guess with the variance 1 / SNR is what data is, given a point with little noise
 It is the chain's density that is bounded. For an exact field it goes to the data's own with more steps; for another
 field it bounds what ancestral sampling makes, and may be above or below the density of the flow.
 
+Of two heads, of velocity and score, the chain is that of both, whose drift is velocity head + sigma^2/2 score head with
+the memoryless sigma: `DDIM(1)` on its times. The guess that makes its steps those of a single guess is
+
+    guess = (data(of velocity) + kept data(of score)) / (1 + kept),   kept = sqrt(SNR_t / SNR_s), 0 in the last step
+
 Source: Kingma et al. 2021, https://arxiv.org/abs/2107.00630, equations 11 to 13; Ho et al. 2020,
 https://arxiv.org/abs/2006.11239, equations 5, 8 and 10
 """
@@ -29,9 +34,9 @@ from pathline.arguments import points, whole
 from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.noise import Noise, fresh_seed
-from pathline.paths.predictions import DATA
+from pathline.paths.predictions import DATA, SCORE, VELOCITY
 from pathline.paths.schedules import Schedule
-from pathline.sampling.dynamics import field_heads, read_each
+from pathline.sampling.dynamics import Term, field_heads, is_two_headed, read_each
 from pathline.sampling.grids import bisected, share_of
 from pathline.sampling.sample import in_batches
 from pathline.solvers.solver import grid
@@ -53,6 +58,9 @@ def elbo(
     seed: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A lower bound on the log-density of points, in nats, and the standard error of its estimate: `(batch,)` each.
+
+    The density is that of the chain of ancestral steps, `DDIM(1)` on the chain's times, and not that of the flow. A
+    field with a velocity and a score head makes the chain of both; `log_prob` is of the velocity head alone.
 
     Steps are drawn from even stretches of the chain, at least twice from each, whose differences tell the error; so a
     chain of a million steps costs no more than one of a thousand, and its bound is tighter. The field is in eval mode
@@ -108,7 +116,9 @@ def information_grid(field: Field, steps: int, finest: float = FINEST) -> Tensor
     steps = whole("steps", steps, 1)
     schedule = field.path.schedule
     ends = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
-    is_readable = not read_each(field, torch.empty(0), torch.zeros(1, dtype=torch.float64), {DATA: 1.0}).is_singular
+    is_readable = not read_each(
+        field, torch.empty(0), torch.zeros(1, dtype=torch.float64), Term(DATA, of=VELOCITY)
+    ).is_singular
     first = ends[0] if is_readable else ends[0].clamp(min=FIRST / (1 + FIRST))
     last = ends[1].clamp(max=1 / (1 + finest))
     if not (finest > 0 and first < last):
@@ -131,13 +141,22 @@ def _chain(field: Field, x: Tensor, steps: int | Tensor | list[float]) -> Tensor
             f"steps must be times that rise within [0, 1], to one at which there is noise left, got {times[0]:g} to "
             f"{times[-1]:g}; information_grid(field, steps) lays them"
         )
-    reading = read_each(field, x, times, {DATA: 1.0})
+    reading = read_each(field, x, times, *_guess(field, times, torch.arange(len(times))))
     if reading.is_singular:
         raise ValueError(
             f"steps must be times at which data can be read from the {field_heads(field)} of this field on "
             f"{field.path}, got t = {float(reading.t):g}; begin inside"
         )
     return times
+
+
+def _guess(field: Field, times: Tensor, term: Tensor) -> tuple[Term, ...]:
+    """The data that the steps of a chain guess, those that begin at some of its times."""
+    if not is_two_headed(field):
+        return (Term(DATA, of=VELOCITY),)
+    ratio = snr(field.path.schedule, times)
+    kept = torch.cat(((ratio[:-1] / ratio[1:]).sqrt(), ratio.new_zeros(1)))[term]
+    return Term(DATA, 1 / (1 + kept), of=VELOCITY), Term(DATA, kept / (1 + kept), of=SCORE)
 
 
 def snr(schedule: Schedule, times: Tensor) -> Tensor:
@@ -187,7 +206,7 @@ def _errors(
         eps = noise.of(NOISE_STREAM).normals(x.shape, draw, x.dtype, x.device).flatten(0, 1)
         alpha, beta = (meet(scale.to(x.device, x.dtype), x) for scale in (schedule.alpha(t), schedule.beta(t)))
         point = alpha * repeated + beta * eps
-        reading = read_each(field, point, t, {DATA: 1.0})
+        reading = read_each(field, point, t, *_guess(field, times, term))
         guess = reading(point, field.repeat(len(draw)).values(point, reading.t))
         error = sum_per_sample((repeated - guess) ** 2).reshape(len(draw), batch)
         found.append(error * (weight[term].reshape(-1, batch) * n).to(error.device, error.dtype))

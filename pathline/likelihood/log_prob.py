@@ -33,8 +33,8 @@ from pathline.likelihood.divergence import Divergence, Exact, Pullback
 from pathline.likelihood.gradients import Backpropagation, Gradient
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
-from pathline.paths.predictions import DATA, NOISE
-from pathline.sampling.dynamics import FieldFlow, read_along
+from pathline.paths.predictions import DATA, NOISE, VELOCITY
+from pathline.sampling.dynamics import FieldFlow, Term, read_along
 from pathline.sampling.ends import inside
 from pathline.sampling.grids import bisected
 from pathline.sampling.sample import in_batches, start_of
@@ -61,6 +61,9 @@ def log_prob(
     stop: Time = 1.0,
 ) -> Tensor:
     """Log-density of points under the flow of a field, in nats, of shape `(batch,)`.
+
+    The flow is that of the velocity head where there is one, which ODE samplers follow too; another head, of the score
+    say, has no part in it. What an SDE makes of two heads that disagree has another density (see `elbo`).
 
     The field is in eval mode meanwhile. In grad mode the result has gradients with respect to `x`, the field's
     parameters, `start` and `stop`; without it memory does not grow with the steps, and where it runs out, the same is
@@ -295,7 +298,7 @@ class _Reader:
 
         (w, r), (w_s, r_s) = scale_and_ratio(t), scale_and_ratio(s)
         middle = bisected(lambda time: (scale_and_ratio(time)[1] < (r + r_s) / 2) != is_data, torch.ones_like(t))[1]
-        (reading,) = read_along(self.field, x, middle[None], {NOISE if is_data else DATA: 1.0})
+        (reading,) = read_along(self.field, x, middle[None], Term(NOISE if is_data else DATA, of=VELOCITY))
         inner, step = float(scale_and_ratio(middle)[0]), float(r_s - r)
         value, found = self.read(lambda x: reading(x, self.field.values(x, reading.t)), inner / float(w) * x)
         end = float(w_s) * (x / float(w) + step * value)

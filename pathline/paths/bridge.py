@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pathline.noise import Noise, fresh_seed
-from pathline.paths.path import HeadMix, Heads, Path, PathPoint, ends_of
+from pathline.paths.path import HeadMix, Heads, Path, PathPoint, ends_of, ranked
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction, mix
 from pathline.paths.schedules import LinearSchedule
 from pathline.solvers.solver import Draw
@@ -141,7 +141,7 @@ class BridgePath(Path):
 
     def _straight(self, heads: Heads, kind: Prediction) -> int:
         """The head that settles the straight line, once the bridge's noise is known."""
-        others = [i for i, head in enumerate(heads) if head != SCORE]
+        others = [i for i in ranked(heads) if heads[i] != SCORE]
         if kind == SCORE or not others or (self.sigma and SCORE not in heads):
             need = "a score head" if SCORE not in heads else "a head beside the score"
             raise ValueError(

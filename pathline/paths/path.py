@@ -6,6 +6,15 @@ Its conditional fields follow from the rows of `predictions`: knowing x and data
 
     velocity(x | data) = (alpha' - beta'/beta alpha) data + beta'/beta x,   score(x | data) = -(x - alpha data) / beta^2
 
+A field may have several heads, and two trained networks never agree. Which head a kind is read from is settled here,
+whatever the order of the heads:
+
+    a kind that is a head     its own head
+    score                     the noise head where there is one, as score = -noise/beta
+    any other kind            the velocity head where there is one, else the head that follows it in `ranked`
+
+What follows the flow of a field, an ODE, asks for the heads of the velocity alone; see `sampling.dynamics`.
+
 Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, section 3.1
 """
 
@@ -17,7 +26,18 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from pathline.paths.predictions import DATA, Interval, Prediction, convert, interval, mix, refusal
+from pathline.paths.predictions import (
+    DATA,
+    NOISE,
+    SCORE,
+    VELOCITY,
+    Interval,
+    Prediction,
+    convert,
+    interval,
+    mix,
+    refusal,
+)
 from pathline.paths.schedules import Coefficients, Schedule
 from pathline.solvers.solver import Draw
 from pathline.tensors import Time, time_of
@@ -128,7 +148,7 @@ class GaussianPoint(PathPoint):
 class GaussianPath(Path):
     """The path of a schedule, from a standard normal to the data.
 
-    Of several heads a kind is read from its own, or else from the first.
+    With several heads a kind is read from one of them, which the module's docstring names: the order does not matter.
     """
 
     schedule: Schedule
@@ -149,7 +169,7 @@ class GaussianPath(Path):
         return convert(data, x, t, self.schedule, DATA, kind)
 
     def mix(self, heads: Heads, kind: Prediction, t: Tensor) -> HeadMix:
-        """From its own head or the first."""
+        """From the head that settles the kind."""
         head = _head(heads, kind)
         m, n, singular = mix(heads[head], kind, self.schedule, t)
         return HeadMix(
@@ -181,5 +201,20 @@ class GaussianPath(Path):
         return float((alpha**2 + beta**2) ** 0.5)
 
 
+def ranked(heads: Heads) -> list[int]:
+    """The heads in the order in which the velocity is read from them.
+
+    First the velocity, last those that leave it unknown at an end of the path: data, noise, and the score.
+    """
+    last = (DATA, NOISE, SCORE)
+    ranks = [(head != VELOCITY, 1 + last.index(head) if head in last else 0, head.name) for head in heads]
+    return sorted(range(len(heads)), key=ranks.__getitem__)
+
+
 def _head(heads: Heads, kind: Prediction) -> int:
-    return heads.index(kind) if kind in heads else 0
+    """The head that a kind is read from."""
+    if kind in heads:
+        return heads.index(kind)
+    if kind == SCORE and NOISE in heads:
+        return heads.index(NOISE)
+    return ranked(heads)[0]

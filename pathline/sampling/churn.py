@@ -7,6 +7,14 @@ high, where the point
 
 has the law of that time, and then solves the flow from there. What fresh noise brings, old errors lose.
 
+With two heads, of velocity and score, the way from t^ back to t is that of the flow which the score head tells of, and
+the rest, from t to s, that of the velocity head. In one step they are one drift,
+
+    (1 - share) velocity + share velocity(of score),   share = (t - t^) / (s - t^)
+
+so that for small steps it is velocity head + sigma^2/2 score head, sigma^2 being the variance of the noise that churn
+adds in unit time.
+
 Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2, for any path from noise
 """
 
@@ -14,19 +22,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pathline.fields.field import Field
+from pathline.paths.predictions import SCORE, VELOCITY
 from pathline.paths.schedules import Schedule
-from pathline.sampling.dynamics import FieldFlow, no_gradient
+from pathline.sampling.dynamics import FieldFlow, Term, is_two_headed, no_gradient
 from pathline.sampling.grids import UNIFORM, Grid, bisected
 from pathline.sampling.renewal import gaussian_only
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.samplers import guarded
-from pathline.solvers.runge_kutta import HEUN, RungeKutta
-from pathline.solvers.solver import Draw, Running, Solver, Source, advance
+from pathline.solvers.runge_kutta import EULER, HEUN, RungeKutta
+from pathline.solvers.solver import Draw, Running, Solver, Source, advance, between
 
 MOST = math.sqrt(2) - 1  # gamma at most: the variance of the noise is then doubled
 
@@ -86,13 +96,41 @@ class ChurnSampler(Sampler):
         gamma = min(self.churn / len(starts), MOST) * ((level >= self.low) & (level <= self.high))
         is_churned = gamma > 0
         earlier = torch.where(is_churned, time_of_level(schedule, level * (1 + gamma), starts), starts)
-        process = FieldFlow(field)
-        solver = guarded(self.solver, process, x, earlier, times[1:])
+        share = (starts - earlier) / (times[1:] - earlier)
+        processes, solvers = self._solved(field, x, earlier, times[1:], share)
         ratio = schedule.alpha(earlier) / schedule.alpha(starts)
         fresh = (schedule.beta(earlier) ** 2 - (ratio * schedule.beta(starts)) ** 2).clamp(min=0).sqrt()
         fresh = torch.where(is_churned, self.swell * fresh, 0.0)  # 0/0 at pure noise
-        rows = zip(earlier.unbind(), ratio.tolist(), fresh.tolist(), strict=True)
-        return advance(process, _Churned(solver, dict(zip(starts.tolist(), rows, strict=True))), x, times, noise)
+        rows = zip(earlier.unbind(), ratio.tolist(), fresh.tolist(), processes, solvers, strict=True)
+        steps = dict(zip(starts.tolist(), map(_Row._make, rows), strict=True))
+        return advance(processes[0], _Churned(self.nodes, steps), x, times, noise)
+
+    def _solved(
+        self, field: Field, x: Tensor, starts: Tensor, stops: Tensor, share: Tensor
+    ) -> tuple[list[FieldFlow], list[Solver]]:
+        """What each step solves, and by which method: one flow, unless two heads disagree about what churn undoes."""
+        flow = FieldFlow(field)
+        solver = guarded(self.solver, flow, x, starts, stops)
+        flows, solvers = [flow] * len(starts), [solver] * len(starts)
+        if is_two_headed(field):
+            for k in share.nonzero().flatten().tolist():
+                flows[k] = _Undone(field, float(share[k]))
+                stages = torch.stack([between(starts[k], stops[k], c) for c in self.nodes])
+                # where the score cannot be read at the end of a step, the drift at its start must do
+                solvers[k] = EULER if flows[k].prepare(stages, x).any() else self.solver
+        return flows, solvers
+
+
+class _Undone(FieldFlow):
+    """The flow of a field's velocity head, and a share of that which its score head tells of."""
+
+    def __init__(self, field: Field, share: float) -> None:
+        super().__init__(field)
+        self.share = share
+
+    def terms(self, times: Tensor) -> tuple[Term, ...]:
+        """A mean of the two velocities."""
+        return Term(VELOCITY, 1 - self.share), Term(VELOCITY, self.share, of=SCORE)
 
 
 def time_of_level(schedule: Schedule, level: Tensor, latest: Tensor) -> Tensor:
@@ -101,21 +139,30 @@ def time_of_level(schedule: Schedule, level: Tensor, latest: Tensor) -> Tensor:
     return torch.where(early > 0, late, 0.0)
 
 
+class _Row(NamedTuple):
+    """A step: the earlier time that it begins at, the scales of point and fresh noise there, and how it goes on."""
+
+    earlier: Tensor
+    ratio: float
+    fresh: float
+    process: FieldFlow
+    solver: Solver
+
+
 class _Churned(Solver):
-    """A solver's steps, each from an earlier time with fresh noise: that time, and the scales of point and noise."""
+    """A solver's steps, each from an earlier time with fresh noise."""
 
     is_stochastic = True
 
-    def __init__(self, solver: Solver, rows: dict[float, tuple[Tensor, float, float]]) -> None:
-        self.solver, self.rows = solver, rows
-        self.nodes = solver.nodes
+    def __init__(self, nodes: tuple[float, ...], rows: dict[float, _Row]) -> None:
+        self.nodes, self.rows = nodes, rows
 
     def check(self, process: FieldFlow, times: Tensor) -> None:
         """Checked by the sampler."""
 
     def step(self, process: FieldFlow, x: Tensor, t: Tensor, s: Tensor, noise: Draw) -> Tensor:
         """The point at s, by way of the earlier time."""
-        earlier, ratio, fresh = self.rows[float(t)]
+        earlier, ratio, fresh, own, solver = self.rows[float(t)]
         if fresh:
             x = ratio * x + fresh * noise(x)
-        return self.solver.step(process, x, earlier, s, noise)
+        return solver.step(own, x, earlier, s, noise)

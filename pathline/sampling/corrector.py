@@ -25,7 +25,7 @@ from pathline.noise import Noise, fresh_seed
 from pathline.paths.predictions import SCORE
 from pathline.sampling.adaptive import AdaptiveSampler
 from pathline.sampling.churn import ChurnSampler
-from pathline.sampling.dynamics import Reading, no_gradient, read_along
+from pathline.sampling.dynamics import Reading, Term, no_gradient, read_along
 from pathline.sampling.exponential import ExponentialSDE
 from pathline.sampling.grids import UNIFORM, Grid
 from pathline.sampling.renewal import gaussian_only
@@ -92,7 +92,7 @@ class PredictorCorrector(Sampler):
         times = path_grid(times)
         no_gradient(times)
         gaussian_only(field)
-        readings = read_along(field, x, times, {SCORE: 1.0})
+        readings = read_along(field, x, times, Term(SCORE))
         lengths = 2 * (self.ratio * field.path.schedule.beta(times)) ** 2
         if self.length is not None:
             lengths = torch.full_like(lengths, self.length)

@@ -10,6 +10,14 @@ Velocity and score come from one call of the field. Both are maps of x and its h
 whose coefficients are read for a whole grid at once, in float64 on the host. At data, sigma^2 score is finite if sigma
 vanishes like beta: the product is formed before the limit is taken.
 
+Two heads, of velocity and score, disagree where networks were trained. The flow is that of the velocity head alone: all
+that follows it, an ODE, reads data and noise `of=VELOCITY`, from the heads of the velocity. The SDE is that of both.
+Their expected noises differ by
+
+    gap = noise(of velocity) - noise(of score) = beta (score head - score read from the velocity head)
+
+which is what an SDE's step adds to one that reads a single head.
+
 Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, theorem 17; Anderson 1982,
 https://doi.org/10.1016/0304-4149(82)90051-5, for the reversal
 """
@@ -57,12 +65,20 @@ def _is(scale: Scale, number: float) -> bool:
     return not isinstance(scale, Tensor) and scale == number
 
 
-def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, Tensor | float]) -> list[Reading]:
-    """How to read a sum of kinds, each with a factor, at each of the `times` (float64, on the host).
+class Term(NamedTuple):
+    """A kind with a factor, read from its own heads; or `of` another kind, from the heads of that one alone."""
+
+    kind: Prediction
+    factor: Tensor | float = 1.0
+    of: Prediction | None = None
+
+
+def read_along(field: Field, x: Tensor, times: Tensor, *terms: Term) -> list[Reading]:
+    """How to read a sum of kinds at each of the `times` (float64, on the host).
 
     A reading is singular where a coefficient has no finite value, or where a head's own target is infinite.
     """
-    m, n, singular = _columns(field, times, kinds)
+    m, n, singular = _columns(field, times, terms)
     moments = times.to(x.device, torch.promote_types(x.dtype, torch.float32)).unbind()
     columns = [list(column.unbind()) if column.requires_grad else column.tolist() for column in (m, *n)]
     return [
@@ -71,9 +87,9 @@ def read_along(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, T
     ]
 
 
-def read_each(field: Field, x: Tensor, times: Tensor, kinds: dict[Prediction, Tensor | float]) -> Reading:
+def read_each(field: Field, x: Tensor, times: Tensor, *terms: Term) -> Reading:
     """How to read the same where each point has a time of its own: only the first singular one, if there is one."""
-    m, n, singular = _columns(field, times, kinds)
+    m, n, singular = _columns(field, times, terms)
     t = times[singular][0] if singular.any() else times.to(x.device, torch.promote_types(x.dtype, torch.float32))
     return Reading(t, _each(m, x), tuple(_each(column, x) for column in n), bool(singular.any()))
 
@@ -87,17 +103,28 @@ def _each(column: Tensor, x: Tensor) -> Scale:
     return meet(column.to(x.device, torch.promote_types(x.dtype, torch.float32)), x).to(x.dtype)
 
 
-def _columns(
-    field: Field, times: Tensor, kinds: dict[Prediction, Tensor | float]
-) -> tuple[Tensor, list[Tensor], Tensor]:
+def sources(field: Field, kind: Prediction) -> tuple[int, ...]:
+    """Which of the heads a kind is read from."""
+    mix = field.path.mix(field.heads, kind, torch.full((1,), 0.5, dtype=torch.float64))
+    return tuple(k for k, n in enumerate(mix.n) if n is not None)
+
+
+def is_two_headed(field: Field) -> bool:
+    """Whether velocity and score come from different heads of a path from noise, so that they may disagree."""
+    return field.path.is_gaussian and len(field.heads) > 1 and sources(field, VELOCITY) != sources(field, SCORE)
+
+
+def _columns(field: Field, times: Tensor, terms: tuple[Term, ...]) -> tuple[Tensor, list[Tensor], Tensor]:
     """The factors m and n at each of the times, and where they are singular."""
     path = field.path
     m = torch.zeros_like(times)
     n = [torch.zeros_like(times) for _ in field.heads]
-    for kind, factor in kinds.items():
-        mix = path.mix(field.heads, kind, times)
+    for kind, factor, of in terms:
+        asked = tuple(range(len(field.heads))) if of is None else sources(field, of)
+        mix = path.mix(tuple(field.heads[k] for k in asked), kind, times)
         m = m if mix.m is None else m + factor * mix.m
-        n = [total if term is None else total + factor * term for total, term in zip(n, mix.n, strict=True)]
+        for k, scale in zip(asked, mix.n, strict=True):
+            n[k] = n[k] if scale is None else n[k] + factor * scale
     singular = (times < 0) | (times > 1)
     largest = torch.full_like(times, torch.finfo(times.dtype).max).masked_fill((times == 0) | (times == 1), LARGE)
     for scale in (m, *n):
@@ -116,13 +143,13 @@ class FieldFlow:
         self.field = field
         self._readings: dict[float, Reading] = {}
 
-    def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
+    def terms(self, times: Tensor) -> tuple[Term, ...]:
         """What the drift is a sum of."""
-        return {VELOCITY: 1.0}
+        return (Term(VELOCITY),)
 
     def prepare(self, times: Tensor, x: Tensor) -> Tensor:
         """Read all that a walk along these times will need. Returns where it is singular."""
-        readings = read_along(self.field, x, times, self.kinds(times))
+        readings = read_along(self.field, x, times, *self.terms(times))
         self._readings.update(zip(times.tolist(), readings, strict=True))
         return torch.tensor([reading.is_singular for reading in readings])
 
@@ -131,7 +158,7 @@ class FieldFlow:
         found = self._readings.get(float(t.detach()))
         if found is None:
             times = t.to("cpu", torch.float64)[None]
-            (found,) = read_along(self.field, x, times, self.kinds(times))
+            (found,) = read_along(self.field, x, times, *self.terms(times))
         return found
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
@@ -143,7 +170,7 @@ class FieldFlow:
         t = exact(t)
         if t.ndim:
             times = t.to("cpu", torch.float64)
-            reading = read_each(self.field, x, times, self.kinds(times))
+            reading = read_each(self.field, x, times, *self.terms(times))
         else:
             reading = self.reading(x, t)
         if reading.is_singular:
@@ -179,12 +206,12 @@ class FieldDiffusion(FieldFlow):
         self.sigma = sigma
         self.is_backward = is_backward
 
-    def kinds(self, times: Tensor) -> dict[Prediction, Tensor | float]:
+    def terms(self, times: Tensor) -> tuple[Term, ...]:
         """The velocity, and sigma^2/2 of the score."""
         no_gradient(times)
         squared = self._squared(times)
         half = -squared / 2 if self.is_backward else squared / 2
-        return {VELOCITY: 1.0, SCORE: half} if squared.any() else {VELOCITY: 1.0}
+        return (Term(VELOCITY), Term(SCORE, half)) if squared.any() else (Term(VELOCITY),)
 
     def decay(self, times: Tensor) -> Decay:
         """How far each step of a grid renews the noise of a point.

@@ -13,6 +13,17 @@ beta), whatever the schedule:
 
 Order 1 takes all spread for 0 and every centre for still: the renewal step of DDIM and DDPM.
 
+Two heads, of velocity and score, disagree by a gap (`sampling.dynamics`). Data and noise above are then between what
+either says, data = (beta data_velocity + alpha data_score) / (alpha + beta), as neither tells it well at both ends, and
+
+    x_s += ((alpha beta_s - alpha_s beta) + (1 - kept) sqrt(v v_s)) gap / (alpha + beta)
+
+so that the drift is velocity head + sigma^2/2 score head. A step to pure data is the mean of that drift,
+
+    x_1 = alpha_1 data_velocity + min(h sigma^2/2, sqrt(v v_1)) score,   which is x + h drift on the linear path
+
+where the minimum keeps a long step from going beyond the centre that the score points to.
+
 Source: the centre's line is that of Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2, with noise as in
 Xue et al. 2023, https://arxiv.org/abs/2305.14267; the exact step around a normal, and the spread measured, are our own
 """
@@ -30,7 +41,7 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.sampling.dynamics import FieldDiffusion
 from pathline.sampling.grids import UNIFORM, Grid
-from pathline.sampling.renewal import Renewal, gaussian_only, renewed
+from pathline.sampling.renewal import Parts, Renewal, gaussian_only, renewed
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.solver import Draw, Running, Solver, Source, advance
@@ -114,32 +125,54 @@ class Exponential(Solver):
             self._last = None
             return self.renewal.step(process, x, t, s, noise)
         values = self.renewal.field.values(x, a.data.t)
-        data, old = a.data(x, values), a.noise(x, values)
-        now, last = _Seen(a.alpha / (a.alpha + a.beta), data, a.alpha / a.beta * old), self._last
+        data, old, gap = a.read(x, values)
+        now, last = _seen(a, data, old, gap), self._last
         self._last = now
-        if last is None:
-            return renewed(b, self.renewal.kept[start], data, old, noise)
+        is_mean = gap is not None and b.beta == 0 and start in self._random
+        if last is None and not is_mean:
+            return renewed(b, self.renewal.kept[start], data, old, noise, gap)
 
-        spread = _spread(now.data - last.data, now.pull - last.pull)
+        slope = torch.ones(len(x)).to(x) if last is None else _slope(now.data - last.data, now.pull - last.pull)
+        # between modes data goes against its pull: the drift there leads away, and has no centre to be kept from
+        spread = _spread(slope.abs() if is_mean else slope)
         half, alpha_squared, beta_squared = self._rows[start]
         decay = (half / (alpha_squared * spread[:, None] + beta_squared)).sum(1)
-        if a.alpha > a.beta and is_eager(decay):
+        if a.alpha > a.beta and last is not None and is_eager(decay):
             known = decay.detach().masked_fill(spread <= 0, math.nan)  # data that went against its pull tells of none
             self.decays.append((start, stop, known.nanmedian()))
         spread, decay = meet(spread, x).to(x.dtype), meet(decay, x).to(x.dtype)
+        wide, width = ((scale.alpha**2 * spread + scale.beta**2).sqrt() for scale in (a, b))
+        if last is None or is_mean:
+            assert gap is not None  # is_mean
+            pull = (wide * width).clamp(max=float((s - t).abs()) * float(process.diffusion(x, t)) ** 2 / 2)
+            return b.alpha * data + pull * (gap - old) / a.beta
         centre, before = now.data - spread * now.pull, last.data - spread * last.pull
         span = (b.alpha / (b.alpha + b.beta) - now.clock) / (now.clock - last.clock)
         centre = torch.lerp(before, centre, 1 + span / 2)
-        wide, width = ((scale.alpha**2 * spread + scale.beta**2).sqrt() for scale in (a, b))
         part = (-decay).exp() * (x - a.alpha * centre) / wide
         if start in self._random:
             part = part + (-torch.expm1(-2 * decay)).sqrt() * noise(x)
-        return b.alpha * centre + width * part
+        if gap is None:
+            return b.alpha * centre + width * part
+        moved = a.alpha * b.beta - b.alpha * a.beta - torch.expm1(-decay) * wide * width
+        return b.alpha * centre + width * part + moved / (a.alpha + a.beta) * gap
 
 
-def _spread(data: Tensor, pull: Tensor) -> Tensor:
-    """How far data moves with what pulls it, of shape `(batch,)`, not negative; 0 where nothing pulls."""
+def _seen(a: Parts, data: Tensor, noise: Tensor, gap: Tensor | None) -> _Seen:
+    """What is remembered of a point: data and noise of the flow, or between those that its two heads tell."""
+    total = a.alpha + a.beta
+    if gap is not None:
+        data, noise = data + a.beta / total * gap, noise - a.alpha / total * gap
+    return _Seen(a.alpha / total, data, a.alpha / a.beta * noise)
+
+
+def _slope(data: Tensor, pull: Tensor) -> Tensor:
+    """How far data moves with what pulls it, of shape `(batch,)`; NaN where nothing pulls."""
     real = torch.promote_types(data.dtype, torch.float32)
     data, pull = data.flatten(1).to(real), pull.flatten(1).to(real)
-    slope = (data * pull).sum(1) / (pull * pull).sum(1)
+    return (data * pull).sum(1) / (pull * pull).sum(1)
+
+
+def _spread(slope: Tensor) -> Tensor:
+    """The spread that is believed: not negative, and 0 where nothing pulls."""
     return slope.nan_to_num(0.0, WIDEST, 0.0).clamp(0, WIDEST)

@@ -24,7 +24,7 @@ from pathline.fields.field import Field
 from pathline.fields.modes import evaluating
 from pathline.paths.predictions import VELOCITY
 from pathline.paths.schedules import Coefficients
-from pathline.sampling.dynamics import read_along
+from pathline.sampling.dynamics import Term, read_along
 from pathline.sampling.fitted import FittedSampler
 from pathline.sampling.grids import share_of, times_at
 from pathline.sampling.multistep import MIXES, GeneralSampler, Multistep
@@ -181,7 +181,7 @@ class _Table:
         """The ends of trajectories, and the values on the way."""
         shares, rows = self.now()
         times = times_at(self.schedule, shares)
-        readings = read_along(field, x, times[:-1], {MIXES[VELOCITY].prediction: 1.0})
+        readings = read_along(field, x, times[:-1], Term(MIXES[VELOCITY].prediction, of=VELOCITY))
         w = (self.schedule.alpha(times) + self.schedule.beta(times)).to(x.dtype)
         start, values = x / w[0].to(x.device), list[Tensor]()
         for reading, row, scale in zip(readings, rows, w[1:].to(x.device), strict=True):

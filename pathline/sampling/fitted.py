@@ -24,7 +24,7 @@ from torch import Tensor
 from pathline.arguments import whole
 from pathline.fields.field import Field
 from pathline.paths.predictions import VELOCITY
-from pathline.sampling.dynamics import Reading, field_heads, no_gradient, read_along
+from pathline.sampling.dynamics import Reading, Term, field_heads, no_gradient, read_along
 from pathline.sampling.grids import Grid, share_of, times_at
 from pathline.sampling.multistep import MIXES, combined
 from pathline.sampling.sampler import Sampler, path_grid
@@ -130,7 +130,7 @@ class FittedSampler(Sampler):
         own = self.grid.times(field, len(self.weights))
         if len(times) != len(own) or not torch.allclose(times, own, rtol=0, atol=ALIKE):
             raise ValueError(f"times must be the solver's own, which sampler.times(field, steps={len(own) - 1}) gives")
-        readings = read_along(field, x, own[:-1], {MIXES[VELOCITY].prediction: 1.0})
+        readings = read_along(field, x, own[:-1], Term(MIXES[VELOCITY].prediction, of=VELOCITY))
         singular = [float(t) for t, reading in zip(own, readings, strict=False) if reading.is_singular]
         if singular:
             raise ValueError(

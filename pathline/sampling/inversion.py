@@ -50,7 +50,7 @@ def invert(
     `sample(field, x.shape, sampler, steps, start=noise)` leads back to x, as nearly as the sampler goes the same way up
     and down. A correction mends the difference by another walk each way: where it is small, a percent of x, say, each
     takes off most of what is left; where steps are so long that it is large, they make it larger. The field is in eval
-    mode meanwhile, and no gradient is kept.
+    mode meanwhile, and no gradient is kept. The flow is that of the velocity head where the field has one.
 
     Args:
         field: Whose flow, under its condition if it has one.

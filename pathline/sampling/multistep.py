@@ -35,7 +35,7 @@ from torch import Tensor
 from pathline.fields.field import Field
 from pathline.paths.predictions import DATA, NOISE, VELOCITY, Prediction
 from pathline.paths.schedules import Coefficients
-from pathline.sampling.dynamics import Reading, no_gradient, read_along
+from pathline.sampling.dynamics import Reading, Term, no_gradient, read_along
 from pathline.sampling.grids import UNIFORM, Grid, PowerGrid
 from pathline.sampling.renewal import Renewal
 from pathline.sampling.sampler import Sampler, path_grid
@@ -139,7 +139,7 @@ class Multistep(Sampler):
         if not field.path.is_gaussian and self.kind != VELOCITY:
             raise ValueError(f"kind must be VELOCITY on {field.path}, which has no noise to speak of, got {self.kind}")
         kind = MIXES[self.kind].prediction if field.path.is_gaussian else VELOCITY
-        readings = read_along(field, x, times[:-1], {kind: 1.0})
+        readings = read_along(field, x, times[:-1], Term(kind, of=VELOCITY))
         c = field.path.schedule.at(times)
         is_readable = tuple(not reading.is_singular for reading in readings)
         steps = _steps(self, tuple(c.alpha.tolist()), tuple(c.beta.tolist()), is_readable)

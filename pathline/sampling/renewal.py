@@ -6,6 +6,10 @@ with data and noise read at t, or, where t itself is the singular end, at s. Tha
 whose data stands still, as the noise of a point is then an Ornstein-Uhlenbeck process. With sigma = 0 it is the DDIM
 step; with the memoryless sigma, kept is the ratio of alpha/beta and the step is DDPM's.
 
+Data and noise are those of the flow, from the velocity head where there is one. What sigma renews is the noise of the
+score head, which differs from that by the gap (`sampling.dynamics`): x_s gets beta_s (1 - kept) gap in addition, and
+the drift is velocity head + sigma^2/2 score head for small steps.
+
 Source: Song et al. 2021, https://arxiv.org/abs/2010.02502, equations 12 and 16 (DDIM)
 """
 
@@ -17,8 +21,8 @@ from torch import Tensor
 
 from pathline.fields.field import Field
 from pathline.paths.bridge import BridgePath
-from pathline.paths.predictions import DATA, NOISE
-from pathline.sampling.dynamics import Reading, field_heads, no_gradient, read_along
+from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY
+from pathline.sampling.dynamics import Reading, Term, field_heads, is_two_headed, no_gradient, read_along
 from pathline.solvers.solver import Draw, Solver
 
 
@@ -29,11 +33,17 @@ class Parts(NamedTuple):
     beta: float
     data: Reading
     noise: Reading
+    gap: Reading | None = None
 
     @property
     def is_singular(self) -> bool:
         """Whether the point does not settle both."""
         return self.data.is_singular or self.noise.is_singular
+
+    def read(self, x: Tensor, values: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Data and noise of the flow, and the gap where two heads tell of one."""
+        gap = None if self.gap is None or self.gap.is_singular else self.gap(x, values)
+        return self.data(x, values), self.noise(x, values), gap
 
 
 class Renewal(Solver):
@@ -48,9 +58,12 @@ class Renewal(Solver):
             gaussian_only(field)
         self.field = field
         self.kept = dict(zip(times.tolist(), kept.tolist(), strict=False))
-        data, noise = (read_along(field, x, times, {kind: 1.0}) for kind in (DATA, NOISE))
+        data, noise = (read_along(field, x, times, Term(kind, of=VELOCITY)) for kind in (DATA, NOISE))
+        gaps: list[Reading] | list[None] = [None] * len(times)
+        if bool((kept < 1).any()) and is_two_headed(field):
+            gaps = read_along(field, x, times, Term(NOISE, of=VELOCITY), Term(NOISE, -1.0, of=SCORE))
         scales = (field.path.schedule.alpha(times).tolist(), field.path.schedule.beta(times).tolist())
-        rows = zip(times.tolist(), *scales, data, noise, strict=True)
+        rows = zip(times.tolist(), *scales, data, noise, gaps, strict=True)
         self.parts = {t: Parts(*row) for t, *row in rows}
 
     def check(self, process: Any, times: Tensor) -> None:
@@ -62,7 +75,8 @@ class Renewal(Solver):
         kept = self.kept[float(t)]
         if not a.is_singular:
             values = self.field.values(x, a.data.t)
-            return renewed(b, kept, a.data(x, values), a.noise(x, values), noise)
+            data, old, gap = a.read(x, values)
+            return renewed(b, kept, data, old, noise, gap)
         if (b.data.is_singular or not b.beta) if a.alpha < a.beta else (b.noise.is_singular or not b.alpha):
             raise ValueError(
                 f"data and noise cannot be told apart between t = {float(t):g} and {float(s):g} from the "
@@ -75,9 +89,11 @@ class Renewal(Solver):
         return part + b.beta * (noise(x) if kept == 0 else b.noise(part, self.field.values(part, b.noise.t)))
 
 
-def renewed(to: Parts, kept: float, data: Tensor | None, old: Tensor, noise: Draw) -> Tensor:
+def renewed(to: Parts, kept: float, data: Tensor | None, old: Tensor, noise: Draw, gap: Tensor | None = None) -> Tensor:
     """The point of this data, or of none, and of noise of which this share is kept."""
     part = old if kept == 1 or to.beta == 0 else kept * old + (1 - kept**2) ** 0.5 * noise(old)
+    if gap is not None:
+        part = part + (1 - kept) * gap
     return to.beta * part if data is None else to.alpha * data + to.beta * part
 
 

@@ -28,6 +28,7 @@ TOPICS = (
     "processes",
     "sampling",
     "stiffness",
+    "heads",
     "likelihood",
     "cnf",
     "bounds",
@@ -61,6 +62,7 @@ TITLES = {
     21: "processes train as one",
     22: "long steps: right or warned of",
     28: "conditions round-trip",
+    30: "two heads: one flow, one SDE",
 }
 
 

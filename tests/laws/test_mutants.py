@@ -1010,6 +1010,27 @@ MUTANTS = [
         (14, "bound_tells_its_error", None),
     ),
     Mutant(
+        "a renewal without the score head",
+        "sampling/renewal.py",
+        "part = part + (1 - kept) * gap",
+        "part = part + 0 * gap",
+        (30, "an_sde_follows_both_heads", "ddim"),
+    ),
+    Mutant(
+        "a flow that reads data from the score head",
+        "sampling/renewal.py",
+        "Term(kind, of=VELOCITY)",
+        "Term(kind, of=SCORE)",
+        (30, "a_flow_follows_the_velocity_head", "ddim"),
+    ),
+    Mutant(
+        "exponential steps of one head",
+        "sampling/exponential.py",
+        "moved / (a.alpha + a.beta) * gap",
+        "0 * gap",
+        (30, "an_sde_follows_both_heads", "exponential"),
+    ),
+    Mutant(
         "labels of a piece dropped at the batch's index",
         "training/batches.py",
         "self.loss.dropped(labels, index, len(data))",
