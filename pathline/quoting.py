@@ -4,6 +4,7 @@ Class names, columns, captions and paths may hold any character. Files keep them
 goes through a function of this module:
 
     shown       a terminal      control and bidirectional characters become escapes such as \x1b
+    listed      a terminal      the same, where each item of a list has a line of its own
     quoted      a shell         quotes, spaces, dollars; control characters too, as $'\x1b'
     drawn       matplotlib      $ begins no formula, _ hides no label
     markdown    a model card    * [ | < begin no markup
@@ -23,6 +24,11 @@ MARKUP = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
 def shown(text: object) -> str:
     """A text on one line, in which every character stands for itself: others become escapes, as in Python."""
     return "".join(_escape(each) if _is_odd(each) else each for each in str(text))
+
+
+def listed(text: object) -> str:
+    """A text whose items stand in lines of their own, each behind two blanks; all else is as `shown`."""
+    return "\n  ".join(map(shown, str(text).split("\n  ")))
 
 
 def quoted(word: object) -> str:

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from pathline.quoting import shown
+from pathline.quoting import listed, shown
 
 COMMANDS = {
     "train": "train a model: pathline train digits",
@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(name: str, words: object) -> None:
-    """Print one line to stderr."""
-    print(f"pathline {name}: {shown(words)}", file=sys.stderr)
+    """Print one line to stderr, or a list."""
+    print(f"pathline {name}: {listed(words)}", file=sys.stderr)
 
 
 def _is_too_much(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from pathline.quoting import shown
+from pathline.quoting import listed, shown
 
 
 class Terminal(Console):
@@ -43,5 +43,5 @@ def say(*lines: object) -> None:
 
 
 def warn(command: str, words: object) -> None:
-    """Print one line to stderr, after the name of the command that has to say it."""
-    print(f"pathline {command}: {shown(words)}", file=sys.stderr)
+    """Print one line to stderr, or a list, after the name of the command that has to say it."""
+    print(f"pathline {command}: {listed(words)}", file=sys.stderr)

@@ -84,13 +84,16 @@ def _parsed(argv: list[str], preset: str | None, base: Config) -> Arguments:
 
 def _with_dropped_columns(argv: list[str]) -> list[str]:
     """The same words, with --drop-columns for a --drop that names columns; of a number it is a share of conditions."""
-    found = list(argv)
-    for k, word in enumerate(argv):
+    found, columns, words = list[str](), list[str](), iter(argv)
+    for word in words:
         name, is_joined, value = word.partition("=")
-        value = value if is_joined else (argv[k + 1] if k + 1 < len(argv) else "")
-        if name == "--drop" and value and not value.startswith("--") and number(value) is None:
-            found[k] = f"--drop-columns={value}" if is_joined else "--drop-columns"
-    return found
+        rest = [value] if is_joined else [next(words, "")] if name in ("--drop", "--drop-columns") else []
+        is_of_columns = name == "--drop-columns" or (name == "--drop" and number(rest[0]) is None)
+        if is_of_columns and rest[0] and not rest[0].startswith("--"):
+            columns += rest
+        else:
+            found += [word] if is_joined else [word, *filter(None, rest)]
+    return [*found, f"--drop-columns={','.join(columns)}"] if columns else found
 
 
 def _new(

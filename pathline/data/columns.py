@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from pathline.data.cache import About, Block
 from pathline.data.classes import Classes, check_numbers, more, number
+from pathline.quoting import quoted
 from pathline.specs import did_you_mean
 
 TRUTHS = {"yes", "no", "y", "n", "true", "false", "t", "f"}
@@ -183,10 +183,8 @@ class Columns:
         hint = "" if self.label or self.numbers else ", or name the column that holds the class with --label"
         found = [*([str(self.rows)] if self.rows else []), *(str(self.troubles[i]) for i in sorted(self.troubles))]
         good = [self.names[i] for i in self.kept if i not in self.troubles]
-        out = f"--drop-columns {shlex.quote(list_of(wrong))}" if wrong else ""
-        instead = (
-            f", or take others alone with --columns {shlex.quote(list_of(good))}" if 0 < len(good) <= SHOWN else ""
-        )
+        out = f"--drop-columns {quoted(list_of(wrong))}" if wrong else ""
+        instead = f", or take others alone with --columns {quoted(list_of(good))}" if 0 < len(good) <= SHOWN else ""
         if len(found) == 1 and not wrong:
             raise ValueError(f"{self.path}, {found[0]}; correct it, or remove the line")
         if len(found) == 1:
@@ -197,7 +195,7 @@ class Columns:
         told += f"\n  (and {len(found) - SHOWN:,} columns more)" if len(found) > SHOWN else ""
         what = f"{len(wrong):,} columns that are not all numbers" if len(wrong) > 1 else "several faults"
         way_out = f"leave the columns out with {out}{instead}, or correct them{hint}"
-        raise ValueError(f"{self.path} has {what}:{told}\n{way_out}")
+        raise ValueError(f"{self.path} has {what}:{told}\n  {way_out}")
 
     def finish(self) -> About:
         """What is known of the table.

@@ -41,8 +41,8 @@ class HuggingFaceSource(CachedSource):
         label: The column that holds the class; unless given, label, or the one column whose type is that of classes,
             where neither numbers nor captions are asked for.
         numbers: The columns that hold numbers to condition on, with commas between them.
-        text: The column that holds captions, or True for the one called text; they are not used unless given. An empty
-            one means no text, and a row with none is bad.
+        text: The column that holds captions, or True for the one called text, else caption; they are not used unless
+            given. An empty one means no text, and a row with none is bad.
     """
 
     name: str
@@ -69,6 +69,8 @@ class HuggingFaceSource(CachedSource):
         rows, features, licence = self._open()
         numbers = tuple(name.strip() for name in self.numbers.split(",") if name.strip())
         text = key_of(self.text)
+        if self.text is True and text not in features and "caption" in features:
+            text = "caption"
         for name in filter(None, (self.label, *numbers, text)):
             if name not in features:
                 raise ValueError(f"{self.name} has no column {name!r}{did_you_mean(name, features)}")

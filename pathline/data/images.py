@@ -81,8 +81,8 @@ class ImageFolderSource(CachedSource):
         """All images, checked.
 
         Raises:
-            ValueError: If there is none, one is bad, two have different sizes, the metadata is wrong in a line, or there are
-                several kinds of it.
+            ValueError: If there is none, one is bad, two have different sizes, or the metadata is wrong in a line or of
+                several kinds.
         """
         names = [name for name, _ in self._files()]
         odd = next(filter(UNTOLD.search, names), None)
