@@ -29,7 +29,7 @@ def fitted(training: Samples, components: int) -> Tensor:
     """Samples of a Gaussian mixture fitted to each class."""
     drawn = []
     for label in range(10):
-        pixels = training.x[training.y == label].flatten(1).double().numpy()
+        pixels = training.x[training.y["class"] == label].flatten(1).double().numpy()
         model = GaussianMixture(components, reg_covar=1e-2, random_state=0).fit(pixels)
         drawn.append(model.sample(COUNT // 10)[0])
     return torch.from_numpy(np.concatenate(drawn)).float().reshape(COUNT, 1, 8, 8)
@@ -50,10 +50,8 @@ def measure(seed: int, folder: Path) -> None:
     seconds = time.monotonic() - begin
     run = pl.Run.open(folder)
     training, held_out = run.config.load().split(run.config.held_out, run.config.seed)
-    assert training.y is not None
-    assert held_out.y is not None
-    reader = SVC(gamma=0.001, C=10).fit(training.x.flatten(1).numpy(), training.y.numpy())
-    right = reader.score(held_out.x.flatten(1).numpy(), held_out.y.numpy())
+    reader = SVC(gamma=0.001, C=10).fit(training.x.flatten(1).numpy(), training.y["class"].numpy())
+    right = reader.score(held_out.x.flatten(1).numpy(), held_out.y["class"].numpy())
     print(f"\nseed {seed}: trained and drawn in {seconds:.0f} s; the SVC reads {right:.1%} of held-out digits")
     print(f"{'':34}{'energy d.^2':>12}{'nearest':>12}{'agreement':>12}")
     y = torch.arange(COUNT) % 10

@@ -65,8 +65,7 @@ def trained(folder: Path, prediction: str, weight: str, augmentation: str, steps
 def some(samples: Samples, count: int) -> tuple[Tensor, Tensor]:
     """So many digits at random, and their classes: all of them if they are no more."""
     rows = pl.Noise(SEED).permutation(len(samples))[:count]
-    assert samples.y is not None
-    return samples.x[rows], samples.y[rows]
+    return samples.x[rows], samples.y["class"][rows]
 
 
 def chain_bits(run: pl.Run, field: pl.Field, x: Tensor, y: Tensor, finest: float, draws: int) -> Tensor:

@@ -38,8 +38,7 @@ INTO = (6, 5, 9, 2)
 def held_out(run: pl.Run) -> tuple[Tensor, Tensor]:
     """All of them, in the units of the model, and their classes."""
     samples = run.config.load().split(run.config.held_out, run.config.seed)[1]
-    assert samples.y is not None
-    return run.normalisation.into(samples.x[:]), samples.y[:].long()
+    return run.normalisation.into(samples.x[:]), samples.y["class"]
 
 
 def there_and_back(run: pl.Run, ways: tuple[tuple[str, pl.Sampler, tuple[int, ...]], ...]) -> None:
@@ -60,8 +59,7 @@ def there_and_back(run: pl.Run, ways: tuple[tuple[str, pl.Sampler, tuple[int, ..
 def by_strength(run: pl.Run) -> None:
     """The table of edits, and the picture."""
     training = run.config.load().split(run.config.held_out, run.config.seed)[0]
-    assert training.y is not None
-    reader = SVC(gamma=0.001, C=10).fit(training.x[:].flatten(1).numpy(), training.y[:].numpy())
+    reader = SVC(gamma=0.001, C=10).fit(training.x[:].flatten(1).numpy(), training.y["class"].numpy())
     (x, y), field = held_out(run), run.field()
     other = (y + 1 + pl.Noise(0).rows(len(y), 9)) % 10  # any class but its own
     raw = run.normalisation.back(x)

@@ -85,8 +85,7 @@ class Judge:
 
     @classmethod
     def of(cls, training: Samples, held_out: Samples) -> Judge:
-        assert training.y is not None
-        return cls(held_out.x, SVC(gamma=0.001, C=10).fit(training.x.flatten(1).numpy(), training.y.numpy()))
+        return cls(held_out.x, SVC(gamma=0.001, C=10).fit(training.x.flatten(1).numpy(), training.y["class"].numpy()))
 
     def __call__(self, x: Tensor, y: Tensor) -> Quality:
         """Of digits in pixels of 0 to 16, and the classes that were asked for."""
@@ -132,8 +131,7 @@ def main() -> None:
     title = f"{'':24}{'evaluations':>12}{'energy d.^2':>22}{'agreement':>14}"
     print(f"{options.samples} samples beside {len(held_out.x)} held-out digits\n\n{title}")
     real = pl.Noise(options.seed).permutation(len(training.x))[: options.samples]
-    assert training.y is not None
-    line("training digits", "", judge(training.x[real], training.y[real]))
+    line("training digits", "", judge(training.x[real], training.y["class"][real]))
     for name, sampler in SIGMAS.items():
         for n in EVALUATIONS:
             line(name, n, *quality(sampler, n))

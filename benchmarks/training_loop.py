@@ -66,12 +66,12 @@ def bare(
     parameters = list(network.parameters())
     averages = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=CONFIG.learning_rate, weight_decay=CONFIG.weight_decay, fused=True)
-    x, y = samples.normalisation.into(samples.x), samples.y
+    x, y = samples.normalisation.into(samples.x), samples.y["class"]
     whole_batches = len(x) // CONFIG.batch_size * CONFIG.batch_size
     while True:
         for rows in torch.randperm(len(x))[:whole_batches].split(CONFIG.batch_size):
             data = x[rows]
-            label = torch.where(torch.rand(len(data)) < CONFIG.drop, network.null, y[rows])
+            label = torch.where(torch.rand(len(data)) < CONFIG.drop, network.null["class"], y[rows])
             t, point, target = match(data)
             loss = (network(point, t, label) - target).square().mean()
             optimizer.zero_grad()

@@ -160,7 +160,7 @@ def test_an_npz_holds_points_in_the_units_of_the_data_and_their_classes(name, re
     truth = run.normalisation.back(pl.sample(field, (13, *run.shape), steps=3, seed=5))
     assert np.array_equal(found["x"], truth.numpy())
     if run.classes:
-        assert np.array_equal(found["y"], y.numpy())
+        assert np.array_equal(found["y"], run.codec.values[y.numpy()])  # in the user's own values
 
 
 def test_digits_are_floats_from_0_to_16_and_not_clipped(digits, tmp_path):
@@ -269,10 +269,12 @@ def test_guidance_is_its_scale(digits, tmp_path, w):
     assert np.allclose(found, truth.numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "label", "index"), [("digits", "3", 3), ("moons", "lower", 1), ("moons", "0", 0)])
-def test_a_class_is_that_of_all(name, label, index, request, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "label", "value"), [("digits", "3", 3), ("moons", "lower", "lower"), ("moons", "0", "upper")]
+)
+def test_a_class_is_that_of_all(name, label, value, request, tmp_path):
     run = request.getfixturevalue(name)
-    assert sampled(run, tmp_path, "--count", 4, "--steps", 1, "--class", label)["y"].tolist() == [index] * 4
+    assert sampled(run, tmp_path, "--count", 4, "--steps", 1, "--class", label)["y"].tolist() == [value] * 4
 
 
 @pytest.mark.filterwarnings("ignore:sigma renews")
@@ -381,9 +383,9 @@ def test_samples_of_a_table_are_a_table_again(flowers, tmp_path):
     x = sampled(flowers, tmp_path, "--count", 9, "--steps", 3)
     assert again.columns == ("petal", "price $") and again.classes == ("aster", "rose")
     assert x["x"].dtype == np.float64 and np.array_equal(again.x.numpy(), x["x"])
-    assert again.y.tolist() == x["y"].tolist() == [0, 1] * 4 + [0]
+    assert [again.classes[k] for k in again.y["class"]] == x["y"].tolist() == ["aster", "rose"] * 4 + ["aster"]
     assert np.abs(x["x"][:, 1] - 1e6).max() < 1e3  # the prices are 1,000,000 to 1,000,059
-    assert sampled(flowers, tmp_path, "--count", 2, "--class", "rose")["y"].tolist() == [1, 1]
+    assert sampled(flowers, tmp_path, "--count", 2, "--class", "rose")["y"].tolist() == ["rose", "rose"]
 
 
 @pytest.mark.parametrize(("name", "header"), [("moons", "1,2,class"), ("bare", "1,2")])

@@ -17,7 +17,7 @@ from pathline.sampling.inversion import invert, round_trip_sampler
 def made(run: Path, tmp_path: Path, *flags) -> dict[str, np.ndarray]:
     """What an .npz holds that the command writes."""
     out = tmp_path / "made.npz"
-    assert main([str(run), "--out", str(out), *map(str, flags)]) == 0
+    assert main([str(run), "--overwrite", "--out", str(out), *map(str, flags)]) == 0
     with np.load(out) as arrays:
         return dict(arrays)
 
@@ -26,7 +26,7 @@ def held_out(folder: Path, count: int):
     """A run, and held-out samples of it in its units, with their classes."""
     run = pl.Run.open(folder)
     x, y = run.config.load().split(run.config.held_out, run.config.seed)[1].some(count)
-    return run, run.normalisation.into(x).float(), y
+    return run, run.normalisation.into(x).float(), y["class"]
 
 
 def back(run, x):
@@ -58,7 +58,7 @@ def test_another_class_with_guidance_and_another_sampler(moons, tmp_path):
     flags = ("--count", 9, "--class", 1, "--guidance", 2, "--sampler", "euler-maruyama", "--sigma", "0.5", "--steps", 9)
     found = made(moons, tmp_path, *flags)
     truth = edit(pl.guided(run.field(), torch.ones_like(y), 2.0), x, 0.5, pl.SDESampler(0.5), 9, 0)
-    assert np.allclose(found["x"], back(run, truth), atol=1e-4) and (found["y"] == 1).all()
+    assert np.allclose(found["x"], back(run, truth), atol=1e-4) and (found["y"] == "lower").all()
 
 
 def test_an_edit_by_inversion_goes_back_under_the_own_class(digits, tmp_path):
@@ -80,11 +80,11 @@ def test_a_file_is_edited_in_the_units_of_the_data(flowers, bare, tmp_path, caps
     path = tmp_path / "more.csv"
     path.write_text("price $,kind,petal\n1000003,aster,2.5\n1000004,rose,3.5\n")
     found = made(flowers, tmp_path, "--data", path, "--strength", 0)
-    assert np.allclose(found["x"], [[2.5, 1000003], [3.5, 1000004]]) and found["y"].tolist() == [0, 1]
+    assert np.allclose(found["x"], [[2.5, 1000003], [3.5, 1000004]]) and found["y"].tolist() == ["aster", "rose"]
     path.write_text("price $,petal\n1000003,2.5\n")
     assert np.allclose(made(flowers, tmp_path, "--data", path, "--strength", 0)["x"], [[2.5, 1000003]])
     assert "more comes without conditions, and is edited under none" in capsys.readouterr().err
-    assert made(flowers, tmp_path, "--data", path, "--class", "rose", "--steps", 3)["y"].tolist() == [1]
+    assert made(flowers, tmp_path, "--data", path, "--class", "rose", "--steps", 3)["y"].tolist() == ["rose"]
     points = tmp_path / "points.npz"
     np.savez(points, x=np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert np.allclose(made(bare, tmp_path, "--data", points, "--strength", 0)["x"], [[1, 2], [3, 4]])
