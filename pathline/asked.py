@@ -9,6 +9,7 @@ it has those of a training sample. So any stretch of samples can be had without 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from pathline.data.classes import name_of
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.runs import Run, guided
+
+FAR = 0.25  # of the range of the training samples: beyond so much more a number is asked for that was never seen
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def asked(
         )
     if TEXT in given:
         _check_captions(run, given[TEXT].tolist(), dashes)
+    if NUMBERS in given:
+        _warn_of_far_numbers(run, given[NUMBERS], dashes)
     turns = _turns(run, given, own, seed_of_classes is not None)
     if not turns:
         return Asked(run)
@@ -181,6 +186,21 @@ def _numbers(run: Run, value: Any) -> torch.Tensor:
             f"or (count, {size}), got {value!r:.80}"
         )
     return found.reshape(-1, size)
+
+
+def _warn_of_far_numbers(run: Run, values: torch.Tensor, dashes: str) -> None:
+    """Warn of numbers that lie farther outside those of the training samples than these are apart, times `FAR`."""
+    kept = run.kept()[NUMBERS].double()
+    low, high = kept.amin(0), kept.amax(0)
+    margin = FAR * (high - low)
+    is_far = ((values < low - margin) | (values > high + margin)).any(0)
+    for k in is_far.nonzero().flatten().tolist():
+        far = max(values[:, k].tolist(), key=lambda value: abs(value - float(low[k] + high[k]) / 2))
+        warnings.warn(
+            f"{dashes}numbers has {run.numbers[k]} = {far:.6g}, and the model was trained on {low[k]:.6g} to "
+            f"{high[k]:.6g}: samples so far outside mean little",
+            stacklevel=4,
+        )
 
 
 def _captions(run: Run, value: Any) -> Any:

@@ -512,6 +512,8 @@ def config_from_toml(path: Path) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
+    if not values:
+        raise ValueError(f'{path} is empty, and names no settings; begin from a preset in it: preset = "digits"')
     base = values.pop("preset", None)
     if base is None:
         return config_from(values, path)

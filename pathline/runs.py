@@ -176,6 +176,20 @@ class Run:
             raise ValueError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
         return run
 
+    @staticmethod
+    def check_place(folder: Path, has_consent: bool = False) -> None:
+        """Refuse, before any work, a folder that `create` would refuse, or that cannot be made.
+
+        Raises:
+            ValueError: If so.
+        """
+        _refuse_to_replace(folder, has_consent)
+        place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not place.is_dir():
+            raise ValueError(f"cannot write to {folder}: {place} is a file; name another folder with --out")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise ValueError(f"cannot write to {folder}: {place} is read-only; name another folder with --out")
+
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """The run in a folder.
@@ -495,12 +509,21 @@ def _refuse_to_replace(folder: Path, has_consent: bool) -> None:
     """Refuse a folder that is not empty, and even with consent one that is no run."""
     if not folder.exists() or (folder.is_dir() and _is_begun(folder)):
         return
+    if not (folder / "config.json").is_file():
+        what = "is no run, so that neither --resume nor --overwrite may have it" if folder.is_dir() else "is a file"
+        raise ValueError(f"{folder} exists already and {what}; name another folder with --out")
     if not has_consent:
         raise ValueError(
             f"{folder} exists already and is left as it is; go on with --resume {quoted(folder)}, "
             "name another folder with --out, or replace it with --overwrite"
         )
-    Run.open(folder)
+    try:
+        Run.open(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"--overwrite replaces a run, and {folder} is none that can be read: {str(error).partition(';')[0]}; "
+            "remove it yourself, or name another folder with --out"
+        ) from None
 
 
 def _is_begun(folder: Path) -> bool:

@@ -102,6 +102,10 @@ def _new(
     """A new run, and what it is trained and validated on. Its folder is made by the first process."""
     config = arguments.config.resolved()
     group.check(config.batch_size, config.accumulate)
+    name = _name_of(config.data) if config.data != base.data else ""
+    out = arguments.out or Path("runs") / (name or Path(preset).stem)
+    if group.is_first:
+        Run.check_place(out, arguments.overwrite)
     samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
     begin = config.load_start(samples.shape, split[0].units, len(samples))
@@ -114,8 +118,6 @@ def _new(
     config.loss(
         config.field(samples.shape, len(samples.classes), len(samples.numbers), form), begin
     )  # refuses wrong names
-    name = _name_of(config.data) if config.data != base.data else ""
-    out = arguments.out or Path("runs") / (name or Path(preset).stem)
     if group.is_first:
         run = Run.create(out, config, split[0], arguments.overwrite, begin, encoder, split[1], begin_held_out)
         stack.enter_context(run.locked())

@@ -90,7 +90,7 @@ def _tune(run: Run, arguments: Arguments) -> int:
         Errors.of(errors(solved(field, other.start, each, n), other.end)) for each in (sampler, default_sampler())
     )
     about = {"trajectories": arguments.count, "steps": arguments.steps, "seeds": seeds, "error_of_ends": other.change}
-    known = Tuned(sampler, n, 1.0 if w is None else w, found.step, tuned.digest_of(found), fitted, general, about)
+    known = Tuned(sampler, n, 1.0 if w is None else w, found.step, found.digest, fitted, general, about)
     path = tuned.store(run, known) if fitted.median < general.median else None
     _tell(run, known, path)
     return 0

@@ -5,7 +5,6 @@ Each is good for the very weights that it was fitted to, at one scale of guidanc
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from pathline.runs import Run, write_whole
 from pathline.sampling.fitted import FittedSampler, fitted_from
-from pathline.training.checkpoint import MANIFEST, Checkpoint
+from pathline.training.checkpoint import Checkpoint
 
 FAR = 0.1  # an error from which on a sample ended elsewhere
 
@@ -67,7 +66,7 @@ class Tuned:
 
     def fits(self, found: Checkpoint) -> bool:
         """Whether a checkpoint holds the weights that it was fitted to."""
-        return self.digest == digest_of(found)
+        return self.digest == found.digest
 
 
 def path_of(run: Run, evaluations: int, guidance: float | None = None) -> Path:
@@ -120,10 +119,3 @@ def all_of(run: Run) -> Iterator[Path]:
 
 def _name(evaluations: int, guidance: float) -> str:
     return f"evaluations-{evaluations}{'' if guidance == 1 else f'-guidance-{guidance:.12g}'}.json"
-
-
-def digest_of(found: Checkpoint) -> str:
-    """The sha256 of the weights of a checkpoint that was read: of those that its manifest holds."""
-    files = json.loads((found.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    hashes = "".join(files[f"{name}.safetensors"]["sha256"] for name in ("model", "ema"))
-    return hashlib.sha256(hashes.encode()).hexdigest()

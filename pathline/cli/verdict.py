@@ -29,6 +29,7 @@ from pathline.runs import Run
 from pathline.solvers.adaptive import AdaptiveSolver
 
 COLUMNS = ("index", "nats", "standard_error", "bits_per_dim")
+COARSE = 0.5  # nats that half the steps may change a log-density by, without a warning
 FINER = "take more --steps, or --solver dopri5:1e-5"
 
 
@@ -223,6 +224,12 @@ def _how(run: Run, method: Method, summary: Mapping[str, Any]) -> list[str]:
     own = "" if isinstance(method.divergence, Exact) else f", with a standard error of {error:.2g} nats a sample"
     steps = "" if summary["steps"] is None else f", {summary['steps']} steps"
     halved = "" if change is None else f"; half the steps change a log-density by {change:.2g} nats at most"
+    if change is not None and change > COARSE:
+        warn(
+            "likelihood",
+            f"half the steps change a log-density by {change:.2g} nats, so these figures may be wrong by as much: "
+            f"the {summary['steps']} steps are too coarse for this model; {FINER}",
+        )
     unit = "in the units of the data"
     bins = f"as densities {unit}" if method.bin is None else f"{unit}, with uniform noise over bins of {method.bin:g}"
     constants = run.normalisation.constants

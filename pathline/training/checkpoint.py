@@ -46,6 +46,8 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    digest: str = ""
+    """The sha256 of its weights: of the hashes of their files, as the manifest holds them."""
 
 
 Contents = dict[str, dict[str, Tensor]]  # the tensors of each file, by its name
@@ -199,17 +201,31 @@ def load(run: Path, step: int) -> Checkpoint:
     Raises:
         ValueError: If a file is missing, damaged or cannot be read; the message names it and the way out.
     """
+    try:
+        return _read(run, step)
+    except Damaged as error:
+        raise ValueError(f"{error}; {_way_out(run, step)}") from error.__cause__
+
+
+class Damaged(ValueError):
+    """A checkpoint that is not as it was written."""
+
+
+def _read(run: Path, step: int) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        Damaged: If a file is missing, damaged or cannot be read.
+    """
     folder = folder_of(run, step)
     for name in (*FILES, MANIFEST):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing; {_way_out(run, step)}")
+            raise Damaged(f"{folder / name} is missing")
     try:
         data = {name: (folder / name).read_bytes() for name in FILES}
         written = (folder / MANIFEST).read_bytes()
     except OSError as error:  # a bad sector, most likely
-        raise ValueError(
-            f"{error.filename or folder} cannot be read: {error.strerror}; {_way_out(run, step)}"
-        ) from None
+        raise Damaged(f"{error.filename or folder} cannot be read: {error.strerror}") from None
     try:
         manifest = json.loads(written.decode())
         own = manifest.pop("sha256")
@@ -219,31 +235,39 @@ def load(run: Path, step: int) -> Checkpoint:
         is_whole, entries = False, {}
     wrong = [MANIFEST] if not is_whole else [name for name in FILES if entries.get(name) != _entry(data[name])]
     if wrong:
-        raise ValueError(f"{folder / wrong[0]} is damaged: its bytes are not the ones written; {_way_out(run, step)}")
+        raise Damaged(f"{folder / wrong[0]} is damaged: its bytes are not the ones written")
+    unfit = (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
     try:
         tensors = {name: safetensors.torch.load(data[f"{name}.safetensors"]) for name in TENSORS}
         state = json.loads(data["state.json"].decode())
         counts = {name: int(state.get(name, 0)) for name in ("ema_updates", "skipped")}
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{folder} was not written by pathline: {error}; {_way_out(run, step)}") from error
-    return Checkpoint(folder, step, state=state | counts, **tensors)
+    except unfit as error:
+        raise Damaged(f"{folder} was not written by pathline: {error}") from error
+    hashes = "".join(entries[f"{name}.safetensors"]["sha256"] for name in ("model", "ema"))
+    digest = hashlib.sha256(hashes.encode()).hexdigest()
+    return Checkpoint(folder, step, state=state | counts, digest=digest, **tensors)
 
 
 def newest(run: Path) -> Checkpoint:
     """The newest checkpoint that is whole; a warning names those that are not.
 
+    A training that goes on meanwhile may remove one that is about to be read: there is a newer one then.
+
     Raises:
         ValueError: If there is none.
     """
-    refusal = ValueError(f"{run} has no checkpoint; train it again")
-    for step in reversed(steps_of(run)):
+    refusal, seen = ValueError(f"{run} has no checkpoint; train it again"), set[int]()
+    while left := [step for step in steps_of(run) if step not in seen]:
+        step = left[-1]
+        seen.add(step)
         try:
-            return load(run, step)
-        except ValueError as error:
-            refusal = error
-            if step != steps_of(run)[0]:
-                damage = str(error).partition(";")[0]
-                warnings.warn(f"{damage}; an earlier checkpoint is used instead", stacklevel=2)
+            return _read(run, step)
+        except Damaged as error:
+            if not folder_of(run, step).exists():
+                continue
+            refusal = ValueError(f"{error}; {_way_out(run, step)}")
+            if len(left) > 1:
+                warnings.warn(f"{error}; an earlier checkpoint is used instead", stacklevel=2)
     raise refusal
 
 
@@ -252,9 +276,16 @@ def _entry(data: bytes) -> dict[str, Any]:
 
 
 def _way_out(run: Path, step: int) -> str:
-    others = [other for other in steps_of(run) if other != step]
-    remove = f"remove {folder_of(run, step)}"
-    return f"{remove} to use step {others[-1]}" if others else f"{remove}; no other checkpoint is there, train again"
+    """What to do about a checkpoint that is damaged: another is used only if it is whole itself."""
+    for other in reversed(steps_of(run)):
+        if other == step:
+            continue
+        try:
+            _read(run, other)
+        except Damaged:
+            continue
+        return f"remove {folder_of(run, step)} to use step {other}"
+    return f"no other whole checkpoint is there: remove {run}, and train again"
 
 
 # ---- putting back
