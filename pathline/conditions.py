@@ -41,13 +41,16 @@ def by_kind(y: Any, kinds: tuple[str, ...]) -> dict[str, Any]:
     return {kinds[0]: y}
 
 
-def batches_of(y: Mapping[str, Any], null: Mapping[str, Any], classes: int | None = None) -> dict[str, Any]:
+def batches_of(
+    y: Mapping[str, Any], null: Mapping[str, Any], classes: int | None = None, may_wait: bool = True
+) -> dict[str, Any]:
     """Conditions as batches of tensors: one value stands for all samples, single numbers are one for each sample.
 
     Args:
         y: By their kind.
         null: The null of each kind, in a batch of one.
         classes: How many classes there are, to check class labels against; no check unless given.
+        may_wait: Whether labels on another device than the CPU are checked too, which waits for it.
 
     Raises:
         ValueError: If a label is not the index of a class, or numbers are none.
@@ -55,18 +58,19 @@ def batches_of(y: Mapping[str, Any], null: Mapping[str, Any], classes: int | Non
     found = {}
     for kind, value in y.items():
         if kind == CLASS and classes is not None:
-            value = indices_of(value, classes)
+            value = indices_of(value, classes, may_wait)
         elif kind == NUMBERS:
             value = numbers_of(value)
         found[kind] = tree_map(as_batch, tree_map(_as_tensor, value, is_leaf=_is_list), null[kind])
     return found
 
 
-def indices_of(labels: Any, classes: int) -> Tensor:
+def indices_of(labels: Any, classes: int, may_wait: bool = True) -> Tensor:
     """Class labels as indices in int64, of shape `(n,)`, or `()` for one.
 
     Labels may be whole numbers of any type, or booleans (False is 0, True is 1), in a tensor, an array, a list, or a
-    column of a table; a shape of `(n, 1)` is taken for `(n,)`.
+    column of a table; a shape of `(n, 1)` is taken for `(n,)`. Where one `may_wait` for another device, those there are
+    checked too.
 
     Raises:
         ValueError: If they are no whole numbers, or one is not from 0 to `classes` - 1.
@@ -79,7 +83,8 @@ def indices_of(labels: Any, classes: int) -> Tensor:
     if found.ndim > 1:
         raise ValueError(f"y must hold class indices of shape (n,), got shape {tuple(found.shape)}")
     found = found.long()
-    if is_eager(found) and found.device.type != "meta" and found.numel():
+    is_seen = found.device.type == "cpu" or (may_wait and found.device.type != "meta")
+    if is_seen and is_eager(found) and found.numel():
         low, high = map(int, torch.aminmax(found))
         if low < 0 or high >= classes:
             raise ValueError(

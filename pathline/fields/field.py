@@ -108,7 +108,7 @@ class Field(nn.Module, ABC):
             f"{type(self).__name__} takes no condition; only a field with one can be guided or given a class"
         )
 
-    def checked(self, y: Any) -> Any:
+    def checked(self, y: Any, may_wait: bool = True) -> Any:
         """Conditions of training data as this field takes them; as they are, unless the field knows better.
 
         Raises:

@@ -93,9 +93,9 @@ class ForeignField(Field):
         """The same for conditions that were checked."""
         return self.field.bound(y)
 
-    def checked(self, y: Any) -> Any:
+    def checked(self, y: Any, may_wait: bool = True) -> Any:
         """The conditions as the module takes them."""
-        return self.field.checked(y)
+        return self.field.checked(y, may_wait)
 
     @property
     def null(self) -> Any:

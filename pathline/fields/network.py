@@ -77,10 +77,11 @@ class NetworkField(Field):
         y = torch.as_tensor(y) if isinstance(y, list) else tree_map(torch.as_tensor, y)  # a tree is no list
         return Given(self, y if null is None else tree_map(as_batch, y, null))
 
-    def checked(self, y: Any) -> Any:
+    def checked(self, y: Any, may_wait: bool = True) -> Any:
         """Conditions by their kind, each a batch of tensors: what `given` and `train` make of those of their caller.
 
-        Those of a network that declares no kinds are left as they are.
+        Those of a network that declares no kinds are left as they are. Labels on another device than the CPU are
+        checked where one `may_wait` for it.
 
         Raises:
             ValueError: If the network takes none, or none of such a kind, or a label is not the index of a class.
@@ -90,7 +91,7 @@ class NetworkField(Field):
         if y is None or not isinstance(null, Mapping):
             return y
         classes = getattr(self.network, "classes", None)
-        return batches_of(by_kind(y, tuple(null)), null, None if isinstance(classes, bool) else classes)
+        return batches_of(by_kind(y, tuple(null)), null, None if isinstance(classes, bool) else classes, may_wait)
 
     def _check_takes_one(self) -> None:
         if not takes_condition(self.network):

@@ -117,7 +117,7 @@ class Loss(nn.Module, ABC):
             return self.errors(data, y).mean()
         if not len(data):
             raise ValueError(f"data must hold at least one sample, got shape {tuple(data.shape)}")
-        y = None if y is None else self.field.checked(y)
+        y = None if y is None else self.field.checked(y, may_wait=False)
         if index is None:
             index = self.seen
             self.seen += len(data)
