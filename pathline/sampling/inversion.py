@@ -26,6 +26,7 @@ from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.noise import Noise
 from pathline.paths.path import GaussianPath
+from pathline.sampling.finite import checked_samples
 from pathline.sampling.grids import CosineGrid
 from pathline.sampling.sample import in_batches, sample
 from pathline.sampling.sampler import Sampler, checked_sampler
@@ -152,7 +153,9 @@ def walked(field: Field, x: Tensor, sampler: Sampler, times: Tensor, noise: Nois
         return end
 
     with torch.no_grad(), evaluating(field):
-        return torch.cat([*in_batches(field, len(x), end_of)])
+        made = torch.cat([*in_batches(field, len(x), end_of)])
+        checked_samples(made, field, x, sampler, times, noise)
+    return made
 
 
 def from_noise(field: Field, what: str) -> GaussianPath:

@@ -16,6 +16,7 @@ from pathline.fields.modes import evaluating
 from pathline.fields.network import NetworkField
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
+from pathline.sampling.finite import checked_samples
 from pathline.sampling.sampler import Sampler, checked_sampler
 from pathline.sampling.samplers import default_sampler
 from pathline.tensors import is_eager
@@ -53,7 +54,8 @@ def sample(
 
     Raises:
         ValueError: If the field, the shape, the sampler or a count is something else, the shape is not that of at least
-            one point, or the start has another or is not finite.
+            one point, the start has another or is not finite; or if no sample is finite in the end. Where only some
+            are not, a warning names the first, its step and its time.
     """
     checked_field(field)
     shape = arguments.shape("shape", shape)
@@ -70,8 +72,10 @@ def sample(
 
     with torch.no_grad(), evaluating(field):
         ends = [*in_batches(solved, len(begin), end_of)]
-    made = ends[0] if len(ends) == 1 else torch.cat(ends)
-    return made.to(_own(field).dtype) if start is None else made
+        made = ends[0] if len(ends) == 1 else torch.cat(ends)
+        made = made.to(_own(field).dtype) if start is None else made
+        checked_samples(made, solved, begin, sampler, times, noise)
+    return made
 
 
 def in_batches(field: Field, count: int, run: Callable[[Field, slice], T]) -> Iterator[T]:

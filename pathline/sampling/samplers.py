@@ -29,6 +29,7 @@ from pathline.solvers.solver import Draw, Running, Solver, Source, advance, betw
 from pathline.solvers.stochastic import EulerMaruyama
 
 STIFF = 0.5  # with a decay d of the noise in a step, Euler-Maruyama makes its variance 1 / (1 - d/2) times too large
+MOST_STEPS = 1_000_000  # more are no advice
 OUTRUN = 1.0  # with such a decay of the spread of data itself, not even exponential steps follow an SDE's paths
 
 
@@ -164,11 +165,12 @@ def _warned(states: Running, steps: Exponential, count: int) -> Running:
     long = [(start, stop, float(decay)) for start, stop, decay in steps.decays if decay > OUTRUN]
     if long:
         worst = max(decay for *_, decay in long)
+        enough = count * worst
+        way = f"take {math.ceil(enough)} steps" if enough <= MOST_STEPS else "take a smaller sigma"
         warnings.warn(
             f"sigma renews the spread of data {worst:.2g} times over in a step (h sigma^2 / (2 v), {OUTRUN:g} at most) "
             f"between t = {min(min(step[:2]) for step in long):.3g} and {max(max(step[:2]) for step in long):.3g}; "
-            f"take {math.ceil(count * worst)} "
-            "steps, a sigma that falls towards data (BetaSigma), or ExponentialSDE if it is meant",
+            f"{way}, a sigma that falls towards data (BetaSigma), or ExponentialSDE if it is meant",
             stacklevel=2,
         )
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from pathline.paths.schedules import Coefficients
 
+LARGEST = 1e150  # whose square is still finite
+
 
 class Sigma(ABC):
     """A diffusion coefficient as a function of time."""
@@ -94,7 +96,7 @@ class FunctionSigma(Sigma):
         """
         try:
             value = torch.as_tensor(self.function(t), dtype=t.dtype)
-        except RuntimeError:  # a function with an `if` takes one time at a time
+        except (RuntimeError, TypeError, ValueError):  # one with an `if`, or of `math`, takes one time at a time
             value = torch.stack([torch.as_tensor(self.function(time), dtype=t.dtype) for time in t])
         if value.ndim and value.shape != t.shape:
             raise ValueError(f"sigma must return one value for each time, {tuple(t.shape)}, got {tuple(value.shape)}")
@@ -102,6 +104,12 @@ class FunctionSigma(Sigma):
         if not (value >= 0).all():
             at = (~(value >= 0)).nonzero()[0, 0]
             raise ValueError(f"sigma must be 0 or more at every time, got {value[at]:g} at t = {t[at]:g}")
+        large = value.isfinite() & ~(value <= LARGEST)
+        if large.any():
+            raise ValueError(
+                f"sigma must be at most {LARGEST:g} where it is finite, got {value[large][0]:g} at t = "
+                f"{t[large][0]:g}; its square overflows"
+            )
         return value**2
 
 
@@ -115,3 +123,5 @@ def sigma_of(sigma: float | Callable[[Tensor], Tensor] | Sigma) -> Sigma:
 def _check(sigma: float) -> None:
     if not (sigma >= 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be a finite number, 0 or more, got {sigma}; it scales the noise of the SDE")
+    if sigma > LARGEST:
+        raise ValueError(f"sigma must be at most {LARGEST:g}, got {sigma}; its square is not finite")
