@@ -19,9 +19,10 @@ from torch import Tensor
 from pathline.conditions import CLASS
 from pathline.data.columns import list_of
 from pathline.data.files import ARRAYS, TABLES, FileSource
+from pathline.data.images import ImageFolderSource
 from pathline.data.named import source_of
 from pathline.data.normalisation import Normalisation
-from pathline.data.source import Samples
+from pathline.data.source import Samples, Source
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
 from pathline.likelihood.bits import bits_of, dequantised, in_units, varying
@@ -191,15 +192,20 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     reason = ""
     if any(named.values()):
         try:
-            return source_of(data, **named, **sizes).load(), ""
+            return _scored(source_of(data, **named, **sizes)).load(), ""
         except ValueError as error:
             reason, first = str(error), error
     try:
-        return source_of(data, **sizes).load(), reason
+        return _scored(source_of(data, **sizes)).load(), reason
     except ValueError:
         if reason:  # with the column of its conditions it was nearer to what is needed
             raise first from None
         raise
+
+
+def _scored(source: Source) -> Source:
+    """The source of samples that are read to be scored, of which each may have a class of its own."""
+    return replace(source, may_differ=True) if isinstance(source, FileSource | ImageFolderSource) else source
 
 
 def _quoted(name: str) -> str:

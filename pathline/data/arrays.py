@@ -80,7 +80,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def read_arrays(
-    path: Path, has_captions: bool = False, layout: Layout | None = None
+    path: Path, has_captions: bool = False, layout: Layout | None = None, may_differ: bool = False
 ) -> Iterator[Block | InFile | About]:
     """The samples of a .npy, or those of an .npz with their conditions.
 
@@ -89,11 +89,12 @@ def read_arrays(
         layout: How the samples lie; they are handed on as they are unless given.
         has_captions: Whether words in y are captions; they are names of classes unless told so, and those that stand
             beside other conditions are not used.
+        may_differ: Whether each sample may have a class of its own.
 
     Raises:
         ValueError: If it is damaged, holds what are no finite numbers, or declares more than it can hold.
     """
-    return _read_npz(path, has_captions, layout) if _is_zip(path) else _read_npy(path, layout)
+    return _read_npz(path, has_captions, layout, may_differ) if _is_zip(path) else _read_npy(path, layout)
 
 
 def refuse_bomb(what: str, packed: int, unpacked: int, instead: str) -> None:
@@ -139,10 +140,12 @@ def _read_npy(path: Path, layout: Layout | None) -> Iterator[Block | InFile | Ab
     yield About(_title(path, header.shape, layout), source=path.name, normalisation=units)
 
 
-def _read_npz(path: Path, has_captions: bool, layout: Layout | None) -> Iterator[Block | InFile | About]:
+def _read_npz(
+    path: Path, has_captions: bool, layout: Layout | None, may_differ: bool
+) -> Iterator[Block | InFile | About]:
     with _damaged(path), zipfile.ZipFile(path) as archive:
         headers, members = _headers(path, archive), _members(archive)
-        reader = _Conditions(path, len(headers["x"]), has_captions)
+        reader = _Conditions(path, len(headers["x"]), has_captions, may_differ)
         if "y" in members:
             reader.read(archive, members["y"], headers["y"])
         if has_captions and "text" not in reader.y:
@@ -365,10 +368,11 @@ class _Finite:
 class _Conditions:
     """What y says of each sample: its class, numbers or caption, or several of them, as fields of these names."""
 
-    def __init__(self, path: Path, count: int, has_captions: bool) -> None:
+    def __init__(self, path: Path, count: int, has_captions: bool, may_differ: bool) -> None:
         self.path, self.count, self.has_captions = path, count, has_captions
         self.y: dict[str, NDArray[Any]] = {}
-        self.classes = Classes(f"{path}: y", "save y.astype(float)[:, None] to condition on them as numbers, ")
+        otherwise = "save y.astype(float)[:, None] to condition on them as numbers, "
+        self.classes = Classes(f"{path}: y", otherwise, may_differ)
         self.numbers: tuple[str, ...] = ()
         self.captions: dict[str, int] = {}
         self.unused = self.class_type = ""

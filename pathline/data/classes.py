@@ -28,10 +28,11 @@ class Classes:
     Args:
         where: What holds them, as an error begins.
         otherwise: What an error suggests for numbers that are no classes.
+        may_differ: Whether each sample may have a class of its own, as few samples may that are read to be scored.
     """
 
-    def __init__(self, where: str, otherwise: str = "") -> None:
-        self.where, self.otherwise = where, otherwise
+    def __init__(self, where: str, otherwise: str = "", may_differ: bool = False) -> None:
+        self.where, self.otherwise, self.may_differ = where, otherwise, may_differ
         self.met: dict[str, int] = {}
         self.count = 0
 
@@ -58,7 +59,8 @@ class Classes:
         """
         is_number = not declared and self._check_numbers()
         way_out = f"{self.otherwise}or leave it out" if self.otherwise and is_number else "leave it out"
-        refuse_unique(self.where, len(self.met), self.count, way_out)
+        if not self.may_differ:
+            refuse_unique(self.where, len(self.met), self.count, way_out)
         self._check_count()
         long = next((name for name in self.met if len(name) > LONGEST), None)
         if long is not None:

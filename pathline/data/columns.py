@@ -62,12 +62,14 @@ class Roles:
         numbers: Those that hold numbers to condition on.
         columns: Those that are entries of a sample; all others unless given.
         dropped: Those that are not looked at.
+        may_differ: Whether each sample may have a class of its own.
     """
 
     label: str = ""
     numbers: str = ""
     columns: str = ""
     dropped: str = ""
+    may_differ: bool = False
 
     def are_numbers(self, first: Sequence[str]) -> bool:
         """Whether the first row of a table without names holds numbers, wherever they are needed."""
@@ -124,7 +126,7 @@ class Columns:
         self.used = {*self.kept, *self.of_numbers} | ({self.of_label} if self.of_label is not None else set())
         self.unread = [i for i in range(len(names)) if i not in self.used]
         otherwise = f"condition on them with --numbers {label}, "
-        self.classes = Classes(f"{path}, column {label!r}", otherwise)
+        self.classes = Classes(f"{path}, column {label!r}", otherwise, roles.may_differ)
         self.count = 0
         self.rows: Trouble | None = None  # that are no rows of this table
         self.troubles: dict[int, Trouble] = {}

@@ -41,6 +41,8 @@ class FileSource(CachedSource):
             with their channels first. As it is, whatever it holds, unless given.
         columns: The columns of a table that are entries of a sample, with commas between them; all others unless given.
         drop_columns: Those that are not looked at.
+        may_differ: Whether each sample may have a class of its own: nothing can be learned of such, so they are refused
+            unless they are read to be scored.
     """
 
     path: str
@@ -50,6 +52,7 @@ class FileSource(CachedSource):
     kind: str = ""
     columns: str = ""
     drop_columns: str = ""
+    may_differ: bool = False
 
     def layout(self) -> Layout | None:
         """What an array holds, from its shape alone; None for a table, or where it is to be taken as it is.
@@ -97,6 +100,7 @@ class FileSource(CachedSource):
             raise ValueError(f"kind is for arrays, .npy and .npz, got {self.kind!r} for {path}; leave it out")
         known = {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
         known |= {key: names for key, names in (("columns", self.columns), ("drop", self.drop_columns)) if names}
+        known |= {"may_differ": True} if self.may_differ else {}
         is_laid_out = self.kind and not name.endswith(TABLES)
         return known | ({"text": True} if self.text else {}) | ({"kind": self.kind} if is_laid_out else {})
 
@@ -108,6 +112,6 @@ class FileSource(CachedSource):
         """
         path = Path(self.path)
         if not path.name.lower().endswith(TABLES):
-            return read_arrays(path, bool(self.text), self.layout())
+            return read_arrays(path, bool(self.text), self.layout(), self.may_differ)
         read = read_parquet if path.suffix.lower() == ".parquet" else read_csv
-        return read(path, Roles(self.label, self.numbers, self.columns, self.drop_columns))
+        return read(path, Roles(self.label, self.numbers, self.columns, self.drop_columns, self.may_differ))

@@ -59,6 +59,7 @@ class ImageFolderSource(CachedSource):
         text: The key in the metadata that holds the caption, or True for the one called text, else caption, else the
             .txt beside each image; captions are not used unless given. An empty one means no text, and an image without
             one is bad.
+        may_differ: Whether each image may have a class of its own, as few may that are read to be scored.
     """
 
     path: str
@@ -67,6 +68,7 @@ class ImageFolderSource(CachedSource):
     label: str = ""
     numbers: str = ""
     text: str | bool = False
+    may_differ: bool = False
 
     def identity(self) -> Mapping[str, Any]:
         """The folder, the options, and a hash of the names and states of all files."""
@@ -75,6 +77,7 @@ class ImageFolderSource(CachedSource):
             found.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
         options = {"size": self.size, "forgiving": self.is_forgiving, "label": self.label, "numbers": self.numbers}
         options |= {"text": key_of(self.text), "conventions": CONVENTIONS}
+        options |= {"may_differ": True} if self.may_differ else {}
         return {"path": str(Path(self.path).resolve()), "files": found.hexdigest(), **options}
 
     def read(self) -> Iterator[Block | About]:
@@ -117,7 +120,8 @@ class ImageFolderSource(CachedSource):
         left_out = settle(bad, count, "images", where, self.is_forgiving)
         classes, captions = in_order(known["class"]), tuple(known["text"])
         what, way_out = ("labels", "leave them out") if metadata else ("folders", "put the images into one folder")
-        refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
+        if not self.may_differ:
+            refuse_unique(f"{where}: its {what}", len(classes), count, way_out)
         name = Path(self.path).resolve().name  # of all the path, this may be told in a model's card
         credit = credit_of(wanted, name)
         kind = f"{'grey' if shape[0] == 1 else 'coloured'} images of {shape[2]} x {shape[1]} pixels{of_depth(levels)}"

@@ -55,7 +55,10 @@ def test_a_damaged_checkpoint_names_a_whole_one(run):  # before: the newest othe
 
 def test_where_all_are_damaged_none_is_advised(run):
     spoil(run, *checkpoint.steps_of(run.folder))
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"no other whole checkpoint is there: remove .*run"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match=r"no other whole checkpoint is there: remove .*run"),
+    ):
         run.checkpoint()
 
 

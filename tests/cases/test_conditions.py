@@ -248,6 +248,15 @@ def test_labels_round_trip_through_the_commands(tmp_path, labels, source):
     round_trip(tmp_path, labels, source)
 
 
+def test_samples_of_a_class_each_are_read_back(tmp_path):
+    run = a_run(tmp_path / "run", an_array(tmp_path, [1, 2, 3])).folder
+    done("sample", run, "--count", 3, "--steps", 2, "--out", tmp_path / "made.npz")
+    done("likelihood", run, "--data", tmp_path / "made.npz", "--steps", 2, "--out", tmp_path / "s.csv")
+    assert [row["class"] for row in table_of(tmp_path / "s.csv")] == ["1", "2", "3"]  # before: no classes, all differ
+    with pytest.raises(ValueError, match="a different one for each of the 3 samples"):
+        FileSource(str(tmp_path / "made.npz")).load()  # of which nothing can be learned
+
+
 @pytest.mark.parametrize("source", ["csv", "parquet"])
 @pytest.mark.parametrize(
     ("column", "values"),
