@@ -206,7 +206,8 @@ def look_of(run: Run) -> dict[str, Any]:
 
     Of four channels of 8 or 16 bits the last is alpha; of four channels of other numbers it is one like the others.
     """
-    is_of_levels = not isinstance(run.normalisation.shift, tuple)
+    low, high = value_range(run.normalisation)
+    is_of_levels = not low.any() and (high == high.flat[0]).all() and high.flat[0] in (255, 65535)
     return {"is_ink": run.is_ink and run.shape[0] == 1, "has_alpha": run.shape[0] == 4 and is_of_levels}
 
 

@@ -28,7 +28,7 @@ from pathline.data.captions import caption_of, told, without_text
 from pathline.data.classes import EXACT, ROUNDED, TYPE_OF, Classes, more, name_of
 from pathline.data.layouts import Layout
 from pathline.data.mapped import Mapped
-from pathline.data.normalisation import Levels, Normalisation
+from pathline.data.normalisation import Levels
 from pathline.data.rows import BLOCK
 
 DENSE, SMALL = 500, 1 << 26  # unpacked bytes to a packed one, beyond so many bytes: only a bomb, or blank, has more
@@ -132,11 +132,13 @@ def _read_npy(path: Path, layout: Layout | None) -> Iterator[Block | InFile | Ab
     x = Mapped(path, header.dtype, header.shape, header.length, "F" if header.is_fortran else "C")
     if not header.is_fortran and not (layout and layout.is_moved):  # in that order a row lies in many places
         yield InFile(str(path.resolve()), header.dtype.str, header.length)
-    finite = _Finite(path, "x")
+    finite, levels = _Finite(path, "x"), Levels()
     for first in range(0, len(x), _rows(header)):
-        yield Block(_laid_out(finite.checked(x.raw(slice(first, first + _rows(header)))), layout))
+        block = _laid_out(finite.checked(x.raw(slice(first, first + _rows(header)))), layout)
+        levels.add(block)
+        yield Block(block)
     finite.finish()
-    units = _declared(finite.levels, header.shape)
+    units = levels.normalisation()
     yield About(_title(path, header.shape, layout), source=path.name, normalisation=units)
 
 
@@ -158,19 +160,16 @@ def _read_npz(
         if lies and not (layout and layout.is_moved):
             offset = _offset(path, members["x"]) + headers["x"].length
             yield InFile(str(path.resolve()), headers["x"].dtype.str, offset)
-        finite, first = _Finite(path, "x"), 0
+        finite, levels, first = _Finite(path, "x"), Levels(), 0
         for block in _blocks(archive, members["x"], headers["x"]):
             rows = slice(first, first + len(block))
-            yield Block(_laid_out(finite.checked(block), layout), {kind: part[rows] for kind, part in reader.y.items()})
+            laid_out = _laid_out(finite.checked(block), layout)
+            levels.add(laid_out)
+            yield Block(laid_out, {kind: part[rows] for kind, part in reader.y.items()})
             first += len(block)
         finite.finish()
         shape = headers["x"].shape
-        yield replace(reader.about(shape, layout), normalisation=_declared(finite.levels, shape))
-
-
-def _declared(levels: Levels, shape: tuple[int, ...]) -> Normalisation | None:
-    """The range of levels, of arrays that are no vectors: the columns of a table may hold counts."""
-    return levels.normalisation() if len(shape) > 2 else None
+        yield replace(reader.about(shape, layout), normalisation=levels.normalisation())
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -332,12 +331,10 @@ class _Finite:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.rows, self.count, self.first = 0, 0, ""
-        self.levels = Levels()
 
     def checked(self, block: NDArray[Any]) -> NDArray[Any]:
         """The same numbers, in a type that is not wider than float64."""
         block = block.astype(np.float64) if block.dtype.itemsize > 8 else block
-        self.levels.add(block)
         is_float = block.dtype.kind == "f"
         wrong = ~np.isfinite(block) if is_float else np.zeros(0, bool)
         if (

@@ -176,17 +176,18 @@ class Normalisation:
 class Levels:
     """What the type and the values of integer pictures say of their range: 0 to 255, or 0 to 65,535.
 
-    Blocks of them are added as they are read.
+    Blocks of them are added as they are read, of shape `(n, C, ...)`.
     """
 
     def __init__(self) -> None:
-        self.dtype, self.low, self.high = np.dtype(np.float64), math.inf, -math.inf
+        self.dtype, self.low, self.high = np.dtype(np.float64), np.full(1, math.inf), np.full(1, -math.inf)
 
     def add(self, x: NDArray[Any]) -> None:
-        """A block, of the same type as those before it."""
+        """A block, of the same type and as many channels as those before it, or of one as grey ones are."""
         self.dtype = x.dtype
-        if x.size and self.most:
-            self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
+        if x.size and self.most and x.ndim > 2:
+            others = tuple(axis for axis in range(x.ndim) if axis != 1)
+            self.low, self.high = np.minimum(self.low, x.min(others)), np.maximum(self.high, x.max(others))
 
     @property
     def most(self) -> int:
@@ -196,10 +197,17 @@ class Levels:
     def normalisation(self) -> Normalisation | None:
         """The range of the type onto -1 to 1; None if it has none, or the values fill less than a quarter of it.
 
-        Levels of 12 bits in a file of 16 would be nearly alike to a model, so theirs is to be learned.
+        Levels of 12 bits in a file of 16 would be nearly alike to a model, so theirs is to be learned. One of several
+        channels that never changes, as an alpha of 255, is kept as it is.
         """
-        is_filled = self.most > 0 and self.high - self.low >= FILLED * self.most
-        return Normalisation(self.most / 2, self.most / 2) if is_filled else None
+        half, is_flat = self.most / 2, self.low == self.high
+        if not self.most or (self.high - self.low).max() < FILLED * self.most:
+            return None
+        if not is_flat.any():
+            return Normalisation(half, half)
+        shift, scale = np.where(is_flat, self.low, half), np.where(is_flat, 0.0, half)
+        ends = (0.0,) * len(shift), (float(self.most),) * len(shift)
+        return Normalisation(tuple(shift.tolist()), tuple(scale.tolist()), *ends)
 
 
 def _like(value: Number, x: Tensor) -> float | Tensor:

@@ -182,6 +182,16 @@ def test_integer_pictures_have_the_range_of_their_type(tmp_path, dtype, levels, 
         assert units == pl.Normalisation(ends[1] / 2, ends[1] / 2)
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+def test_an_alpha_that_never_changes_is_kept_as_it_is(tmp_path, axis):
+    x = DRAW.integers(0, 256, (20, 4, 8, 8)).astype("uint8")
+    x[:, 3] = 255
+    np.savez(tmp_path / "x.npz", x=np.moveaxis(x, 1, axis))
+    units = pl.FileSource(str(tmp_path / "x.npz"), kind="auto").load().units
+    assert units == pl.Normalisation((127.5, 127.5, 127.5, 255.0), (127.5, 127.5, 127.5, 0.0))
+    assert (units.back(torch.randn(9, 4, 8, 8))[:, 3] == 255).all()
+
+
 def test_digits_and_pictures_of_8_bits_are_normalised_as_ever():
     assert DigitsSource().load().units == pl.Normalisation(8.0, 8.0)
     assert pl.ShapesSource().load().units == pl.Normalisation(127.5, 127.5)
