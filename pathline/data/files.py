@@ -100,9 +100,9 @@ class FileSource(CachedSource):
             raise ValueError(f"kind is for arrays, .npy and .npz, got {self.kind!r} for {path}; leave it out")
         known = {"files": files_of([path]), "label": self.label, "numbers": self.numbers}
         known |= {key: names for key, names in (("columns", self.columns), ("drop", self.drop_columns)) if names}
-        known |= {"may_differ": True} if self.may_differ else {}
         is_laid_out = self.kind and not name.endswith(TABLES)
-        return known | ({"text": True} if self.text else {}) | ({"kind": self.kind} if is_laid_out else {})
+        options = {"text": bool(self.text), "kind": self.kind if is_laid_out else "", "may_differ": self.may_differ}
+        return known | {name: option for name, option in options.items() if option}
 
     def read(self) -> Iterator[Block | InFile | About]:
         """All samples, checked; numbers keep their precision.

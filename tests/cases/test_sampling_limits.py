@@ -8,7 +8,6 @@ import torch
 
 import pathline as pl
 from pathline.fields.field import Field
-from pathline.noise import Noise
 
 
 def mixture_field(head=pl.VELOCITY, dtype=torch.float32):
