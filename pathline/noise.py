@@ -184,7 +184,8 @@ class Noise:
         size = math.prod(shape[1:])
         start, count = self.first * size, shape[0] * size
         if not count:
-            return torch.empty((len(draws), *shape), device=device)
+            nothing = torch.empty(0, dtype=torch.int64, device=device)
+            return transform((nothing, nothing, nothing, nothing)).reshape(len(draws), *shape)
         key = (self.seed & WORD, self.seed >> 32)
         is_host = device is None or torch.device(device).type == "cpu"
         pieces = []

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from pathline.arguments import described
 
 Time: TypeAlias = float | Tensor
 
 
-def exact(value: Any) -> Tensor:
+def exact(value: Any, name: str = "they") -> Tensor:
     """Numbers as precise as they were given: tensors and arrays as they are, Python numbers and lists in float64.
 
     `torch.as_tensor` alone would round the latter to float32.
+
+    Raises:
+        ValueError: If they are no numbers; `name` is what the message calls them.
     """
-    return torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers, got {described(value)}") from error
 
 
 def time_of(x: Tensor, t: Time) -> Tensor:
     """The time `t`, of shape `()` or `(batch,)`, on the device of `x`; at least float32, and float64 where `x` is.
 
     Raises:
-        ValueError: If `t` has any other shape.
+        ValueError: If `t` has any other shape or is no number, or the points are no floating-point numbers.
     """
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        way_out = "torch.from_numpy(x)" if isinstance(x, np.ndarray) else "x.float()"
+        raise ValueError(f"x must be a tensor of floating-point numbers, got {described(x)}; pass {way_out}")
+    if not isinstance(t, Tensor | Real):
+        t = exact(t, "t")
     t = torch.as_tensor(t, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     if t.ndim and t.shape != x.shape[:1]:
         raise ValueError(

@@ -98,8 +98,8 @@ class GaussianMixture(Distribution):
     def __init__(self, means: Numbers, covariances: Numbers, weights: Numbers | None = None) -> None:
         super().__init__()
         like = torch.empty(0, dtype=_dtype_of(means))
-        means = _floating(means)
-        covariances = _floating(covariances, means)
+        means = _floating(means, "means")
+        covariances = _floating(covariances, "covariances", means)
         if means.ndim != 2 or not means.numel():
             raise ValueError(
                 f"means must have shape (components, dimension), with at least one, got {tuple(means.shape)}"
@@ -110,7 +110,7 @@ class GaussianMixture(Distribution):
         k, d = means.shape
         if weights is None:
             weights = torch.ones(k)
-        weights = _floating(weights, means)
+        weights = _floating(weights, "weights", means)
         if weights.shape != (k,) or not ((weights > 0) & weights.isfinite()).all():
             raise ValueError(f"weights must be {k} positive numbers, finite, one a component, got {weights.tolist()}")
         if covariances.shape not in ((k,), (k, d), (k, d, d)):
@@ -197,10 +197,10 @@ class Normal(Distribution):
     def __init__(self, mean: Numbers, covariance: Numbers | float = 1.0) -> None:
         super().__init__()
         dtype = _dtype_of(mean)
-        mean = exact(mean)
+        mean = exact(mean, "mean")
         if mean.ndim != 1:
             raise ValueError(f"mean must have shape (dimension,), got {tuple(mean.shape)}")
-        self.mixture = GaussianMixture(mean[None], exact(covariance)[None])
+        self.mixture = GaussianMixture(mean[None], exact(covariance, "covariance")[None])
         self.mixture.like = self.mixture.like.to(dtype)
         self.dimension = self.mixture.dimension
 
@@ -215,13 +215,13 @@ class Normal(Distribution):
 
 def _dtype_of(means: Any) -> torch.dtype:
     """The dtype of samples: that of the means, the default one where they are Python numbers or integers."""
-    dtype = torch.as_tensor(means).dtype
+    dtype = exact(means, "means").dtype if hasattr(means, "dtype") else torch.get_default_dtype()
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
 
-def _floating(values: Any, like: Tensor | None = None) -> Tensor:
+def _floating(values: Any, name: str, like: Tensor | None = None) -> Tensor:
     """Parameters as floating-point numbers, at least as precise as `like`, and on its device."""
-    given = exact(values)
+    given = exact(values, name)
     given = given if given.is_floating_point() else given.to(torch.float64)
     return given if like is None else given.to(like.device, torch.promote_types(given.dtype, like.dtype))
 

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pathline.arguments import described
 from pathline.conditions import CLASS, by_kind
 from pathline.fields.exact import kinds_of
 from pathline.fields.field import Field, gaussian, on_path, tuple_of
@@ -79,6 +80,8 @@ class EmpiricalField(Field):
         y = by_kind(y, (CLASS,)).get(CLASS)
         y = None if y is None else torch.as_tensor(y)
         gaussian(path)
+        if not isinstance(data, Tensor | np.ndarray):
+            raise ValueError(f"data must be a tensor or an array, got {described(data)}; torch.as_tensor makes one")
         if data.ndim < 2 or not len(data) or not _is_real(data):
             raise ValueError(
                 f"data must be floating-point numbers of shape (samples, *shape), got {data.dtype} {tuple(data.shape)}"
@@ -215,7 +218,7 @@ class EmpiricalField(Field):
         """The mean m, of the shape of x, and the log of the sum of exp(-|x - alpha x_i|^2 / 2S), of shape (batch,)."""
         alpha, s = (scale.expand(x.shape[0], *(1,) * (x.ndim - 1)).reshape(-1, 1) for scale in self._scales(x, t))
         flat = wide(x).flatten(1)
-        if not is_eager(x, t) or (torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)):
+        if not is_eager(x, t) or not len(x) or (torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)):
             mean, total = self._at_once(flat, alpha, s)
         else:
             dtype = torch.promote_types(torch.float32, torch.promote_types(x.dtype, next(self._blocks())[1].dtype))

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pathline.arguments import described
 from pathline.data.distributions import GaussianMixture, Normal, log_normal
 from pathline.fields.field import Field, gaussian, on_path
 from pathline.paths.path import GaussianPath, Path
@@ -44,6 +45,11 @@ class MixtureField(Field):
     ) -> None:
         super().__init__()
         gaussian(path)
+        if not hasattr(distribution, "mixture"):
+            raise ValueError(
+                f"distribution must be a GaussianMixture or a Normal, got {described(distribution)}; EmpiricalField "
+                "is for samples"
+            )
         self.mixture = distribution.mixture
         self.path = path
         self.prediction = prediction

@@ -140,6 +140,7 @@ def gaussian(path: Path) -> None:
     Raises:
         ValueError: If it is a bridge.
     """
+    instance("path", path, Path, "GaussianPath(LinearSchedule()) is one")
     if not path.is_gaussian:
         raise ValueError(f"path must be a GaussianPath, from noise, got {path}; MixtureBridgeField is for bridges")
 
@@ -155,15 +156,15 @@ def on_path(t: Tensor) -> Tensor:
     return t
 
 
-def checked_field(field: Any) -> Field:
+def checked_field(field: Any, name: str = "field") -> Field:
     """The field, if it is one.
 
     Raises:
         ValueError: If it is a bare network, a class, or has no path or prediction yet.
     """
     inner = getattr(field, "_orig_mod", field)  # what torch.compile was given
-    instance("field", inner, Field, "NetworkField(network, path) makes one of a network")
-    for name in ("path", "prediction"):
-        if not hasattr(field, name):
-            raise ValueError(f"field must have a {name}, which {type(field).__name__} has not; set self.{name}")
+    instance(name, inner, Field, "NetworkField(network, path) makes one of a network")
+    for need in ("path", "prediction"):
+        if not hasattr(field, need):
+            raise ValueError(f"{name} must have a {need}, which {type(field).__name__} has not; set self.{need}")
     return field  # type: ignore[no-any-return]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from pathline.fields.field import Field, tuple_of
+from pathline.fields.field import Field, checked_field, tuple_of
 from pathline.fields.network import Given
 from pathline.paths.predictions import Interval, Prediction
 from pathline.tensors import exact, meet
@@ -33,6 +33,8 @@ class ClassifierFree(Field):
 
     def __init__(self, conditional: Field, unconditional: Field, w: float | Tensor) -> None:
         super().__init__()
+        checked_field(conditional, "conditional")
+        checked_field(unconditional, "unconditional")
         if conditional.path != unconditional.path:
             raise ValueError(
                 f"both fields must have the same path, got {conditional.path} and {unconditional.path}; "
@@ -40,7 +42,7 @@ class ClassifierFree(Field):
             )
         self.conditional = conditional
         self.unconditional = unconditional
-        self.w = exact(w)
+        self.w = exact(w, "w")
         if not self.w.isfinite().all():
             raise ValueError(f"w must be finite, got {w}")
         self.path = conditional.path

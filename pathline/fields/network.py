@@ -15,10 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from pathline.arguments import instance
 from pathline.conditions import as_batch, batches_of, by_kind
 from pathline.fields.field import Field
 from pathline.paths.path import Path
 from pathline.paths.predictions import VELOCITY, Prediction
+
+OF_SHAPES = (  # how torch says that a layer was made for other points
+    "shapes cannot be multiplied",
+    "must match the size of tensor",
+    "expected input",
+    "normalized_shape",
+)
+
+OF_DTYPES = ("must have the same dtype", "should be the same", "expected scalar type")  # for points of another dtype
 
 
 class NetworkField(Field):
@@ -42,6 +52,10 @@ class NetworkField(Field):
         prediction: Prediction | tuple[Prediction, ...] = VELOCITY,
     ) -> None:
         super().__init__()
+        instance("network", network, nn.Module, "a function becomes one as the forward of a class")
+        instance("path", path, Path, "GaussianPath(LinearSchedule()) is one")
+        for kind in prediction if isinstance(prediction, tuple) else (prediction,):
+            instance("prediction", kind, Prediction, "VELOCITY, SCORE, NOISE, DATA and V are")
         self.network = network
         self.path = path
         self.prediction = prediction
@@ -108,23 +122,42 @@ class NetworkField(Field):
 
     def _asked(self, x: Tensor, t: Tensor, *y: Any) -> Any:
         t = t.expand(x.shape[0]) if t.ndim == 0 else t
-        own = self._coarser(x)
-        if own is None:
-            value = self.network(x, t, *y)
+        own = self._dtype(x)
+        if torch.finfo(own).bits >= torch.finfo(x.dtype).bits:
+            value = self._said(x, t, *y)
         else:
             rounds_itself = getattr(self.network, "numbers", None) is not None  # numbers, once their waves are known
-            value = self.network(x.to(own), t, *(y if rounds_itself else tree_map(partial(_in, own), y)))
+            value = self._said(x.to(own), t, *(y if rounds_itself else tree_map(partial(_in, own), y)))
         value = tree_map(partial(_in, x.dtype), value)
         if isinstance(self.prediction, tuple) and isinstance(value, Tensor):
             return value.chunk(len(self.prediction), 1)
         return value
 
-    def _coarser(self, x: Tensor) -> torch.dtype | None:
-        """The dtype of the network's weights, if points are finer."""
-        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
-        if not x.is_floating_point():
-            return None
-        return own if torch.finfo(own).bits < torch.finfo(x.dtype).bits else None
+    def _said(self, x: Tensor, t: Tensor, *y: Any) -> Any:
+        """What the network says.
+
+        Raises:
+            ValueError: If it takes no points of this shape or dtype, as its error says; any other is left as it is.
+        """
+        try:
+            return self.network(x, t, *y)
+        except RuntimeError as error:
+            if any(words in str(error) for words in OF_DTYPES):
+                own = self._dtype(x)
+                raise ValueError(
+                    f"{type(self.network).__name__} has weights in {own} and takes no points in {x.dtype}: {error}; "
+                    f"pass x.to({own})"
+                ) from error
+            if any(words in str(error) for words in OF_SHAPES):
+                raise ValueError(
+                    f"{type(self.network).__name__} takes no points of shape {tuple(x.shape)}: {error}; give them the "
+                    "shape that the network was made for"
+                ) from error
+            raise
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype of the network's weights, or of the points if it has none."""
+        return next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
 
 
 class Given(Field):

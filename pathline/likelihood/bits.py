@@ -26,6 +26,7 @@ from pathline.fields.field import Field
 from pathline.fields.pinned import PinnedField
 from pathline.likelihood.log_prob import log_prob
 from pathline.noise import Noise
+from pathline.tensors import exact
 
 DEQUANTISE_STREAM = 17
 
@@ -54,6 +55,7 @@ def bits_per_dim(
 
     Source: Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1
     """
+    x = exact(x, "x")
     units = normalisation or Normalisation(0.0, 1.0)
     z = varying(units.into(x if bin is None else dequantised(x, bin, seed)), units, x)
     return bits_of(log_prob(varying_field(field, units), z, seed=seed, **options), x.shape[1:], units, bin)

@@ -111,7 +111,7 @@ def estimate_log_prob(
     if count < 2 and not isinstance(divergence, Exact):
         raise ValueError(f"divergence must make at least 2 estimates for a standard error, got {divergence}")
     found = _estimates(field, x, solver, steps, divergence, seed, start, stop)
-    error = found.std(0) / math.sqrt(count) if count > 1 else torch.zeros_like(found[0])
+    error = found.std(0) / math.sqrt(count) if count > 1 and len(x) else torch.zeros_like(found[0])
     return found.mean(0), error
 
 
@@ -377,7 +377,7 @@ def _estimates(
 def even(start: Time, stop: Time, steps: int) -> Tensor:
     """Evenly from start to stop, on the host in float64."""
     steps = whole("steps", steps, 1)
-    start, stop = (exact(t).to("cpu", torch.float64) for t in (start, stop))
+    start, stop = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))
     return torch.lerp(start, stop, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 
 

@@ -29,8 +29,13 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
 
 def nearest_distance(x: Tensor, reference: Tensor) -> Tensor:
     """The distance from each point of `x` to the nearest of `reference`, of shape `(n,)`."""
-    x, nearest = _flat(x), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-    for block in torch.split(reference.flatten(1), BLOCK):
+    x, reference = _flat(x), torch.as_tensor(reference).flatten(1)
+    if not len(reference) or x.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"reference must hold at least one point of the size of x, {x.shape[1]}, got shape {tuple(reference.shape)}"
+        )
+    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    for block in torch.split(reference, BLOCK):
         nearest = torch.minimum(nearest, torch.cdist(x, _flat(block)).amin(1))
     return nearest
 
@@ -40,8 +45,10 @@ def memorisation_ratio(samples: Tensor, training: Tensor, held_out: Tensor) -> T
 
     Near 1: as new as real data. Far below 1: copies of the training set.
     """
+    if not len(samples) or not len(held_out):
+        raise ValueError(f"samples and held_out must hold at least one each, got {len(samples)} and {len(held_out)}")
     return nearest_distance(samples, training).mean() / nearest_distance(held_out, training).mean()
 
 
 def _flat(x: Tensor) -> Tensor:
-    return x.flatten(1).double()
+    return torch.as_tensor(x).flatten(1).double()

@@ -15,6 +15,8 @@ def transport_cost(noise: Tensor, data: Tensor) -> Tensor:
         noise: Of shape `(n, *shape)`.
         data: What each goes to, of the same shape.
     """
+    if not len(data):
+        raise ValueError("noise and data must hold at least one pair, got none")
     if noise.shape != data.shape:
         raise ValueError(f"noise must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}")
     return sum_per_sample((noise - data).double() ** 2).mean()

@@ -26,6 +26,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from pathline.arguments import instance
 from pathline.paths.predictions import (
     DATA,
     NOISE,
@@ -153,6 +154,9 @@ class GaussianPath(Path):
 
     schedule: Schedule
     is_gaussian = True
+
+    def __post_init__(self) -> None:
+        instance("schedule", self.schedule, Schedule, "LinearSchedule() is one")
 
     def point(self, noise: Tensor, data: Tensor, t: Time, draw: Draw | None = None) -> GaussianPoint:
         """Alpha data + beta noise: nothing is drawn."""

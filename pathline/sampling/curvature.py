@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pathline.fields.field import Field
+from pathline import arguments
+from pathline.fields.field import Field, checked_field
 from pathline.fields.modes import evaluating
 from pathline.sampling.grids import UNIFORM, QuantileGrid
 from pathline.sampling.multistep import Multistep
@@ -33,6 +34,8 @@ def curvature_grid(field: Field, start: Tensor, order: int = 3, evaluations: int
     Raises:
         ValueError: If the order is not positive, or the evaluations are fewer than 4.
     """
+    checked_field(field)
+    start = arguments.points("start", start)
     if order < 1 or evaluations < 4:
         raise ValueError(f"order must be at least 1 and evaluations at least 4, got {order} and {evaluations}")
     with torch.no_grad(), evaluating(field):

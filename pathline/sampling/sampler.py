@@ -46,6 +46,7 @@ class Sampler(ABC):
             steps = whole("evaluations", evaluations) // len(self.nodes)
             if steps < 1:
                 raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
+        instance("grid", self.grid, Grid, "UniformGrid() is one")
         return self.grid.times(field, whole("steps", steps, 1))
 
     def settled(self, steps: int) -> Sampler:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pathline.arguments import number
 from pathline.fields.field import Field
 from pathline.sampling.dynamics import FieldDiffusion, FieldFlow
 from pathline.sampling.exponential import Exponential
@@ -41,7 +42,7 @@ class ODESampler(Sampler):
     grid: Grid = UNIFORM
 
     def __post_init__(self) -> None:
-        if getattr(self.solver, "is_stochastic", True):
+        if isinstance(self.solver, type) or getattr(self.solver, "is_stochastic", True):
             raise ValueError(
                 f"solver must be one for ODEs, got {self.solver}; SDESampler takes SDE solvers, AdaptiveSampler "
                 "adaptive ones"
@@ -77,7 +78,7 @@ class SDESampler(Sampler):
 
     def __post_init__(self) -> None:
         sigma_of(self.sigma)
-        if not getattr(self.solver, "is_stochastic", False):
+        if isinstance(self.solver, type) or not getattr(self.solver, "is_stochastic", False):
             raise ValueError(
                 f"solver must be one for SDEs, got {self.solver}; ODESampler takes ODE solvers, AdaptiveSampler "
                 "adaptive ones"
@@ -114,7 +115,7 @@ class DDIM(Sampler):
     nodes = (0.0,)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
+        if not 0 <= number("eta", self.eta) <= 1:
             raise ValueError(f"eta must be between 0 (keep all noise) and 1 (ancestral), got {self.eta}")
 
     def walk(self, field: Field, x: Tensor, times: Tensor, noise: Source | None = None) -> Running:

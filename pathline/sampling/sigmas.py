@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pathline.arguments import number
 from pathline.paths.schedules import Coefficients
 
 LARGEST = 1e150  # whose square is still finite
@@ -117,7 +118,7 @@ def sigma_of(sigma: float | Callable[[Tensor], Tensor] | Sigma) -> Sigma:
     """A number, or a function of time, as a Sigma."""
     if isinstance(sigma, Sigma):
         return sigma
-    return FunctionSigma(sigma) if callable(sigma) else ConstantSigma(float(sigma))
+    return FunctionSigma(sigma) if callable(sigma) else ConstantSigma(number("sigma", sigma))
 
 
 def _check(sigma: float) -> None:

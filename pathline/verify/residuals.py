@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pathline.arguments import points
 from pathline.fields.field import Field
 from pathline.fields.modes import evaluating, math_attention
 from pathline.likelihood.divergence import AT_ONCE, Divergence, Exact, drawn, pulled
@@ -100,6 +101,7 @@ def fokker_planck_residual(
     Raises:
         ValueError: If velocity or score cannot be read at t.
     """
+    x = points("x", x)
     divergence = divergence or Exact()
     with torch.enable_grad(), evaluating(field), math_attention():  # others have no second derivative
         x = x.detach().clone().requires_grad_()
@@ -146,6 +148,7 @@ def asymmetry(
     Raises:
         ValueError: If the kind cannot be read at t, or there is not at least one probe.
     """
+    x = points("x", x)
     if probes is not None and probes < 1:
         raise ValueError(f"probes must be at least 1, or left out for all of the Jacobian, got {probes}")
     with torch.enable_grad(), evaluating(field), math_attention():

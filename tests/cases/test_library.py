@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -316,3 +317,240 @@ def test_meta_tensors_go_through_fields_and_samplers(field: pl.Field, shape: tup
 
 def test_meta_points_meet_an_exact_field_on_the_host() -> None:  # before: Tensor.item(), then a device mismatch
     assert MIXTURE.velocity(torch.empty(3, 2, device="meta"), 0.5).is_meta
+
+
+NAN, INF = float("nan"), float("inf")
+EYE = torch.eye(2)
+POINTS = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+HOLED = POINTS.clone().index_put_((torch.tensor(3), torch.tensor(1)), torch.tensor(NAN))
+NETWORK = of_mlp()
+CLASSES = of_mlp(classes=3)
+
+
+class OwnNetwork(nn.Module):
+    """What a user writes, without a check of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.layer(torch.cat((x, t[:, None]), 1))
+
+
+OWN = pl.NetworkField(OwnNetwork(), LINEAR)
+
+
+class Unfinished(pl.Field):
+    """A field without a path."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x
+
+
+def trained(data: object = POINTS, y: object = None, field: pl.Field = NETWORK, **options: object) -> None:
+    loss = options.pop("loss", None) or pl.MatchingLoss(copy.deepcopy(field))
+    next(iter(pl.train(loss, data, y, **{"steps": 1, "batch_size": 4, **options})))
+
+
+def mixture(covariance: object, mean: object = (0.0, 0.0), weight: float = 1.0) -> pl.GaussianMixture:
+    return pl.GaussianMixture(torch.tensor([mean]), covariance, torch.tensor([weight]))
+
+
+# before: 121 of 248 such calls ended in errors of torch or Python (RuntimeError, TypeError, AttributeError); what is
+# marked with a comment of its own was taken without a word
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        # sample
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), "heun"), "sampler must be a Sampler, got 'heun'", id="heun"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), pl.HEUN), r"ODESampler\(HEUN\)", id="a solver"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), pl.Dopri5()), r"AdaptiveSampler\(Dopri5", id="an adaptive one"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), pl.EulerMaruyama()), r"SDESampler\(sigma", id="an SDE solver"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), pl.DDIM), r"class DDIM .*DDIM\(\.\.\.\)", id="a sampler class"),
+        pytest.param(lambda: pl.sample(NETWORK.network, (3, 2)), r"field must be a Field.*NetworkField\(", id="module"),
+        pytest.param(lambda: pl.sample(pl.MixtureField, (3, 2)), "field must be a Field, got the class", id="class"),
+        pytest.param(lambda: pl.sample(Unfinished(), (3, 2)), r"field must have a path.*self\.path", id="no path"),
+        pytest.param(lambda: pl.sample(NETWORK, 3), r"shape must be \(count, .*got 3", id="shape 3"),
+        pytest.param(lambda: pl.sample(NETWORK, (3,)), r"shape must be \(count,", id="shape (3,)"),
+        pytest.param(lambda: pl.sample(NETWORK, (3.0, 2)), r"shape must be \(count, .*whole", id="shape (3.0, 2)"),
+        pytest.param(lambda: pl.sample(NETWORK, "32"), r"shape must be \(count,", id="shape '32'"),
+        pytest.param(lambda: pl.sample(NETWORK, (0, 2)), r"shape must be \(count, .*at least 1", id="count 0"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 5)), r"\(batch, 2\) for this MLP, got \(3, 5\)", id="width"),
+        pytest.param(lambda: pl.sample(of_unet(), (3, 2, 4, 4)), r"\(batch, 1, height, width\)", id="channels"),
+        pytest.param(lambda: pl.sample(OWN, (3, 5)), r"OwnNetwork takes no points of shape \(3, 5\)", id="own network"),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), steps=10.0), "steps must be a whole number", id="10."),
+        pytest.param(lambda: pl.sample(NETWORK, (3, 2), steps="5"), "steps must be a whole number", id="steps '5'"),
+        pytest.param(  # 10.5 was 10
+            lambda: pl.sample(NETWORK, (3, 2), evaluations=10.5), "evaluations must be a whole", id="10.5 evaluations"
+        ),
+        pytest.param(lambda: pl.sample(NETWORK, (8, 2), start=POINTS.long()), r"start\.float\(\)", id="start in int"),
+        pytest.param(lambda: pl.sample(NETWORK, (8, 2), start=HOLED), "start must be finite", id="NaN start"),  # NaN
+        pytest.param(lambda: pl.SDESampler("a"), "sigma must be a number, got 'a'", id="sigma 'a'"),
+        pytest.param(lambda: pl.SDESampler(1.0, pl.EulerMaruyama), "solver must be", id="SDE solver class"),  # taken
+        # seeds
+        *(
+            pytest.param(
+                lambda call=call, seed=seed: call(seed), "seed must be a whole number", id=f"{name}, seed {seed!r}"
+            )
+            for name, call in {
+                "sample": lambda seed: pl.sample(NETWORK, (3, 2), steps=1, seed=seed),
+                "loss": lambda seed: pl.MatchingLoss(NETWORK, seed=seed),  # 0.5 was taken
+                "mixture": lambda seed: MIXTURE.mixture.sample(3, seed=seed),
+                "log_prob": lambda seed: pl.log_prob(NETWORK, POINTS, seed=seed),
+            }.items()
+            for seed in (0.5, 1.0, "a", torch.tensor(1.0), torch.tensor([1, 2]), True)
+        ),
+        # train
+        pytest.param(lambda: trained(loss=NETWORK), "loss must be a Loss", id="train a field"),
+        pytest.param(lambda: trained(field=MIXTURE), "parameters to train", id="nothing to train"),
+        pytest.param(lambda: pl.MatchingLoss(NETWORK.network), "field must be a Field", id="loss of a network"),
+        pytest.param(lambda: trained(POINTS.long()), r"torch\.int64 \(8, 2\); pass data\.float", id="int64 data"),
+        pytest.param(lambda: trained(POINTS.byte()), r"data must be floating-point.*uint8", id="uint8 data"),
+        pytest.param(lambda: trained(np.eye(2, dtype=int)), r"data must be floating-point.*int64", id="NumPy int data"),
+        pytest.param(lambda: trained(POINTS > 0), "data must be floating-point.*bool", id="bool data"),
+        pytest.param(lambda: trained(HOLED), "data must be finite, got nan in row 3", id="NaN data"),  # trained on
+        pytest.param(lambda: trained(POINTS / 0), "data must be finite, got -?inf in row 0", id="inf data"),  # as well
+        pytest.param(lambda: trained(torch.randn(8, 3)), r"\(batch, 2\) for this MLP, got \(4, 3\)", id="data width"),
+        pytest.param(lambda: trained(torch.randn(8, 3), field=OWN), r"OwnNetwork takes no .*\(4, 3\)", id="own width"),
+        pytest.param(lambda: trained(POINTS[:, 0]), r"\(samples, \*shape\)", id="data of one dimension"),
+        pytest.param(lambda: trained(POINTS[:0]), r"\(samples, \*shape\)", id="no data"),
+        pytest.param(lambda: trained([[1.0], [1.0, 2.0]]), "data must be a tensor or an array", id="ragged data"),
+        pytest.param(lambda: trained(None), "data must be a tensor or an array", id="None data"),
+        pytest.param(lambda: trained(y=torch.zeros(7).long(), field=CLASSES), "8 samples, got 7", id="labels"),
+        pytest.param(lambda: trained(steps=2.0), "steps must be a whole number, got 2.0", id="train steps 2."),
+        pytest.param(lambda: trained(batch_size="4"), "batch_size must be a whole number", id="batch size '4'"),
+        pytest.param(lambda: trained(workers=0.5), "workers must be a whole number", id="half a worker"),
+        pytest.param(lambda: trained(learning_rate="a"), "learning_rate must be a number", id="learning rate 'a'"),
+        pytest.param(lambda: trained(optimizer=torch.optim.Adam), "optimizer must be an Optimizer", id="optimizer"),
+        pytest.param(lambda: trained(ema=0.99), "ema must be an EMA, got 0.99", id="ema 0.99"),
+        pytest.param(lambda: trained(lr_schedule=0.1), "lr_schedule must be a function", id="lr_schedule 0.1"),
+        pytest.param(lambda: trained(augmentation="flip"), "augmentation must be an Augmentation", id="augmentation"),
+        pytest.param(lambda: trained(precision="bf16"), "precision must be torch.float32", id="precision"),
+        pytest.param(  # taken until it was called
+            lambda: pl.MatchingLoss(NETWORK, coupling="ot"), "coupling must be a Coupling", id="coupling"
+        ),
+        pytest.param(lambda: pl.MatchingLoss(NETWORK, times=pl.LogitNormalTimes), "times must be a Times", id="times"),
+        pytest.param(lambda: pl.MatchingLoss(NETWORK)(POINTS[:0]), "at least one sample", id="empty batch"),  # NaN
+        # likelihood
+        pytest.param(lambda: pl.log_prob(NETWORK, POINTS, solver="rk4"), "solver must be", id="log_prob solver"),
+        pytest.param(lambda: pl.log_prob(NETWORK, POINTS, steps=2.5), "steps must be a whole", id="log_prob steps"),
+        pytest.param(
+            lambda: pl.log_prob(NETWORK, POINTS, divergence=pl.Hutchinson), "divergence must be a Div", id="divergence"
+        ),
+        pytest.param(lambda: pl.log_prob(NETWORK.network, POINTS), "field must be a Field", id="log_prob of a network"),
+        pytest.param(lambda: pl.log_prob(NETWORK, POINTS.long()), r"x\.float\(\)", id="log_prob of int"),
+        pytest.param(lambda: pl.log_prob(NETWORK, POINTS[0]), r"x\[None\]", id="log_prob of one point"),
+        pytest.param(lambda: pl.log_prob(NETWORK, POINTS, stop="1"), "stop must be numbers", id="log_prob stop"),
+        pytest.param(lambda: pl.elbo(NETWORK, POINTS, draws=8.5), "draws must be a whole", id="elbo draws"),
+        # inversion and editing
+        pytest.param(lambda: pl.invert(NETWORK.network, POINTS), "field must be a Field", id="invert a network"),
+        pytest.param(lambda: pl.invert(NETWORK, POINTS, "heun"), "sampler must be a Sampler", id="invert by 'heun'"),
+        pytest.param(lambda: pl.invert(NETWORK, POINTS, corrections=0.5), "corrections must be a whole", id="half"),
+        pytest.param(lambda: pl.interpolate(NETWORK, POINTS, POINTS, 2.5), "count must be a whole", id="2.5 points"),
+        pytest.param(lambda: pl.slerp([1.0], [2.0], 0.5), "a must be a tensor", id="slerp of lists"),
+        pytest.param(lambda: pl.slerp(POINTS, POINTS, "a"), "t must be numbers, got 'a'", id="slerp share"),
+        pytest.param(lambda: pl.edit(NETWORK, POINTS, "a"), "strength must be a number", id="edit strength"),
+        pytest.param(lambda: pl.edit(NETWORK, POINTS, 0.5, pl.HEUN), r"ODESampler\(HEUN\)", id="edit by a solver"),
+        pytest.param(lambda: pl.langevin(NETWORK, POINTS, 0.5, 1.5), "steps must be a whole", id="langevin"),  # taken
+        # mixtures
+        pytest.param(lambda: mixture(torch.tensor([[[1.0, 0.5], [0.2, 1.0]]])), "must be symmetric", id="asymmetric"),
+        pytest.param(  # below the absolute tolerance of allclose, it was taken
+            lambda: mixture(1e-9 * torch.tensor([[[1.0, 0.5], [0.2, 1.0]]])), "must be symmetric", id="asymmetric, tiny"
+        ),
+        pytest.param(lambda: mixture(torch.ones(1, 2, 2)), "positive definite", id="singular"),
+        pytest.param(lambda: mixture(torch.full((1, 2, 2), NAN)), "covariances .*finite, got nan", id="NaN covariance"),
+        pytest.param(lambda: mixture(torch.tensor([INF])), "covariances .*finite, got inf", id="inf variance"),  # taken
+        pytest.param(lambda: mixture(torch.ones(1), (NAN, 0.0)), "means must be finite", id="NaN mean"),  # taken
+        pytest.param(lambda: mixture(torch.ones(1), weight=INF), "weights must be .*finite", id="inf weight"),  # taken
+        pytest.param(lambda: mixture(torch.ones(1), weight=NAN), "weights must be", id="NaN weight"),
+        pytest.param(lambda: mixture(torch.ones(1), weight=-1.0), "weights must be", id="negative weight"),
+        pytest.param(lambda: pl.Normal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.2, 1.0]])), "symmetric", id="N"),
+        pytest.param(lambda: pl.Normal(torch.tensor([INF])), "means must be finite", id="inf mean of a normal"),
+        # fields
+        pytest.param(lambda: pl.NetworkField(pl.MLP, LINEAR), "network must be a Module, got the class", id="MLP"),
+        pytest.param(lambda: pl.NetworkField(NETWORK.network, pl.LinearSchedule()), "path must be a Path", id="path"),
+        pytest.param(lambda: pl.NetworkField(NETWORK.network, LINEAR, "v"), "prediction must be a Pred", id="kind 'v'"),
+        pytest.param(lambda: pl.MixtureField(POINTS, LINEAR), "distribution must be a Gaussian", id="no mixture"),
+        pytest.param(lambda: pl.EmpiricalField([[1.0]], LINEAR), "data must be a tensor or an array", id="no data set"),
+        pytest.param(lambda: pl.GaussianPath("linear"), "schedule must be a Schedule, got 'linear'", id="schedule"),
+        pytest.param(lambda: pl.ClassifierFree(NETWORK, NETWORK, "a"), "w must be numbers, got 'a'", id="w 'a'"),
+        pytest.param(lambda: NETWORK.velocity(POINTS.long(), 0.5), r"x\.float\(\)", id="velocity at int"),
+        pytest.param(lambda: MIXTURE.velocity(POINTS.long(), 0.5), r"x\.float\(\)", id="exact at int"),  # truncated
+        pytest.param(lambda: NETWORK.velocity(POINTS.numpy(), 0.5), r"torch\.from_numpy", id="velocity at an array"),
+        pytest.param(lambda: NETWORK.velocity(POINTS, "a"), "t must be numbers, got 'a'", id="t 'a'"),
+        # zero rows where nothing natural comes of them
+        pytest.param(lambda: pl.invert(NETWORK, POINTS[:0]), "at least one", id="invert nothing"),
+        pytest.param(lambda: pl.curvature_grid(NETWORK, POINTS[:0]), "at least one", id="a grid for nothing"),
+        pytest.param(lambda: pl.EmpiricalField(POINTS[:0], LINEAR), "data must be", id="a data set of nothing"),
+        pytest.param(lambda: pl.metrics.nearest_distance(POINTS, POINTS[:0]), "at least one", id="nearest of nothing"),
+        pytest.param(lambda: pl.metrics.transport_cost(POINTS[:0], POINTS[:0]), "at least one", id="no pairs"),  # NaN
+    ],
+)
+def test_an_argument_is_checked_before_the_work(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda x: pl.log_prob(NETWORK, x), id="log_prob"),
+        pytest.param(lambda x: pl.estimate_log_prob(NETWORK, x, divergence=pl.Hutchinson(4))[1], id="estimate"),
+        pytest.param(lambda x: pl.elbo(NETWORK, x)[0], id="elbo"),
+        pytest.param(lambda x: pl.bits_per_dim(NETWORK, x), id="bits_per_dim"),
+        pytest.param(MIXTURE.mixture.log_prob, id="log_prob of a mixture"),
+        pytest.param(lambda x: pl.EmpiricalField(EYE, LINEAR, 0.1).log_prob(x, 0.5), id="log_prob of a data set"),
+        pytest.param(lambda x: pl.EmpiricalField(EYE, LINEAR).velocity(x, 0.5)[:, 0], id="velocity of a data set"),
+    ],
+)
+def test_nothing_is_read_of_zero_rows(read: Callable[[Tensor], Tensor]) -> None:
+    assert read(torch.empty(0, 2)).shape == (0,)  # before: IndexError, RuntimeError of max() or of cat
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), torch.tensor(3), torch.tensor([3])], ids=repr)
+def test_a_seed_is_any_whole_number(seed) -> None:  # before: TypeError of &
+    assert torch.equal(pl.sample(NETWORK, (3, 2), steps=2, seed=seed), pl.sample(NETWORK, (3, 2), steps=2, seed=3))
+
+
+@pytest.mark.parametrize(
+    "data", [POINTS.numpy(), POINTS.double(), POINTS.numpy().astype(float), POINTS.tolist()], ids=lambda d: str(type(d))
+)
+def test_training_data_has_the_dtype_of_the_network(data) -> None:  # before: RuntimeError for float64
+    fields = [copy.deepcopy(NETWORK) for _ in range(2)]
+    for field, given in zip(fields, (POINTS, data), strict=True):
+        for _ in pl.train(pl.MatchingLoss(field), given, steps=2, batch_size=4):
+            pass
+    for a, b in zip(fields[0].parameters(), fields[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_network_is_asked_at_finer_points() -> None:  # before: RuntimeError of mat1 and mat2
+    wide = copy.deepcopy(NETWORK).double()
+    truth = pl.log_prob(wide, POINTS.double(), steps=4)
+    found = pl.log_prob(NETWORK, POINTS.double(), steps=4)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"weights in torch.float64 .* points in torch.float32.*x\.to\(torch.float64\)"
+    ):
+        pl.log_prob(wide, POINTS)
+
+
+def test_other_errors_of_a_network_are_left_as_they_are() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match=r"^the disk is full$"):
+        pl.sample(pl.NetworkField(Broken(), LINEAR), (3, 2))
+
+
+def test_covariances_that_rounding_made_asymmetric_are_taken() -> None:
+    root = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    covariances = torch.linalg.inv(torch.linalg.inv(root @ root.mT + torch.eye(4)))
+    assert (covariances != covariances.mT).any()
+    found = pl.GaussianMixture(torch.zeros(3, 4), covariances)
+    back = found.axes @ torch.diag_embed(found.variances) @ found.axes.mT
+    torch.testing.assert_close(back, covariances, rtol=1e-4, atol=1e-4)
+    assert pl.GaussianMixture(torch.zeros(1, 2), torch.diag_embed(torch.tensor([[1.0, 1e-8]]))).variances.min() > 0
