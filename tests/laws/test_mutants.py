@@ -837,8 +837,8 @@ MUTANTS = [
     Mutant(
         "times that lose their gradient",
         "likelihood/log_prob.py",
-        'start, stop = (exact(t).to("cpu", torch.float64) for t in (start, stop))',
-        'start, stop = (exact(t).detach().to("cpu", torch.float64) for t in (start, stop))',
+        'start, stop = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))',
+        'start, stop = (exact(t, "start and stop").detach().to("cpu", torch.float64) for t in (start, stop))',
         (14, "gradients_of_log_density", None),
     ),
     Mutant(
