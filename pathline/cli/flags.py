@@ -87,7 +87,8 @@ def flags_of(arguments: type) -> Iterator[Flag]:
         if hasattr(kind, "__metadata__"):
             kind, about = kind.__origin__, kind.__metadata__
         if isinstance(kind, types.UnionType):
-            kind = next(each for each in typing.get_args(kind) if each is not type(None))
+            kinds = [each for each in typing.get_args(kind) if each is not type(None)]
+            kind = str if str in kinds else kinds[0]  # of a word that may be a number, all is taken
         if dataclasses.is_dataclass(kind):
             yield from flags_of(typing.cast("type", kind))
             continue

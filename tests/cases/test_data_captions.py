@@ -152,6 +152,7 @@ def test_each_file_is_gone_through_once(tmp_path):
     assert rows.call_count == 1 and texts.call_count == 3
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_captions_of_a_csv(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pathline.cli.train.draw_all", lambda run, training: None)
     monkeypatch.setattr("pathline.cli.train.write_card", lambda *_: None)

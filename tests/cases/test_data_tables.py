@@ -83,7 +83,6 @@ def test_all_columns_are_told_at_once_with_the_flags_that_leave_them_out(table, 
     [
         ("--drop-columns", "date,member,age"),
         ("--drop", "date,member,age"),
-        ("--drop=date,member,age",),
         ("--drop", "date", "--drop", "0.1", "--drop-columns", "member,age"),
         ("--columns", "weight,height"),
     ],
