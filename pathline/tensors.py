@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +15,9 @@ from torch import Tensor
 from pathline.arguments import described
 
 Time: TypeAlias = float | Tensor
+S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def exact(value: Any, name: str = "they") -> Tensor:
@@ -70,6 +76,23 @@ def is_eager(*tensors: Tensor) -> bool:
 def is_transformed() -> bool:
     """Whether a function transform of `torch.func` is at work: autograd's own tape is not to be used then."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def unrounded(x: Tensor) -> AbstractContextManager[Any]:
+    """Where what is computed on the device of `x` is not rounded by an autocast: what is exact must stay so."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def exactly(method: Callable[Concatenate[S, Tensor, P], T]) -> Callable[Concatenate[S, Tensor, P], T]:
+    """A method of points that no autocast rounds."""
+
+    @wraps(method)
+    def computed(self: S, x: Tensor, *args: P.args, **kwargs: P.kwargs) -> T:
+        with unrounded(x):
+            return method(self, x, *args, **kwargs)
+
+    return computed  # type: ignore[return-value] # names of arguments aside
 
 
 def sum_per_sample(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pathline.arguments import numbers, whole
 from pathline.noise import Noise, fresh_seed
-from pathline.tensors import exact
+from pathline.tensors import exact, exactly, is_eager, unrounded
 
 Numbers: TypeAlias = Tensor | Sequence[Any]  # a tensor, or lists of Python numbers
 
@@ -137,6 +137,15 @@ class GaussianMixture(Distribution):
         """Itself."""
         return self
 
+    @property
+    def scale(self) -> float:
+        """The standard deviation of its numbers: the root of the mean of their variances; NaN if untold."""
+        if self.means.is_meta or not is_eager(self.means, self.variances, self.weights):
+            return math.nan
+        weights, means, variances = (part.detach().double() for part in (self.weights, self.means, self.variances))
+        apart = (means - weights @ means) ** 2
+        return float((weights @ (apart + variances)).mean().sqrt())
+
     @classmethod
     def symmetric(cls, components: int = 8, radius: float = 5.0, std: float = 1.0) -> GaussianMixture:
         """Components evenly on a circle in the plane.
@@ -171,6 +180,7 @@ class GaussianMixture(Distribution):
         """The reverse of `to_axes`."""
         return x if self.axes is None else torch.einsum("bke,kde->bkd", x, self.axes.to(x))
 
+    @exactly
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of `x` in nats, of shape `(batch,)`."""
         z = self.to_axes(self.check(x)[:, None] - self.means.to(x))
@@ -182,7 +192,8 @@ class GaussianMixture(Distribution):
         z = noise.normal((count, self.dimension), dtype=self.like.dtype, device=self.like.device)
         z = z * self.variances.to(z.dtype)[k].sqrt()
         if self.axes is not None:
-            z = torch.einsum("be,bde->bd", z, self.axes.to(z.dtype)[k])
+            with unrounded(z):
+                z = torch.einsum("be,bde->bd", z, self.axes.to(z.dtype)[k])
         return self.means.to(z.dtype)[k] + z, k
 
 

@@ -22,7 +22,7 @@ from pathline.data.distributions import GaussianMixture, Normal
 from pathline.fields.field import Field, on_path
 from pathline.paths.bridge import BridgePath, known
 from pathline.paths.predictions import DATA, NOISE, SCORE, VELOCITY, Interval, Prediction
-from pathline.tensors import Time, time_of
+from pathline.tensors import Time, exactly, time_of
 
 
 class MixtureBridgeField(Field):
@@ -61,6 +61,7 @@ class MixtureBridgeField(Field):
         known(kind, 1.0)
         return Interval(0.0, 1.0)
 
+    @exactly
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         """One or several kinds, exactly; the score too where sigma is 0, as both ends are known.
 
@@ -84,6 +85,7 @@ class MixtureBridgeField(Field):
             found.append((r * (mean[kind] + change)).sum(1).reshape(x.shape))
         return tuple(found) if len(kinds) > 1 else found[0]
 
+    @exactly
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
         return torch.logsumexp(self._joint(x, on_path(time_of(x, t)).to(x.dtype))[0], -1)

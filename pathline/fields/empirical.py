@@ -32,7 +32,7 @@ from pathline.fields.exact import kinds_of
 from pathline.fields.field import Field, gaussian, on_path, tuple_of
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, SCORE, VELOCITY, Interval, Prediction
-from pathline.tensors import Time, is_eager, meet, time_of, wide
+from pathline.tensors import Time, exactly, is_eager, meet, time_of, wide
 
 Rows: TypeAlias = Tensor | NDArray[Any]
 
@@ -105,6 +105,8 @@ class EmpiricalField(Field):
         self.register_buffer("squares", torch.empty(0), persistent=False)
         self.register_buffer("y", y, persistent=False)
         self._measure()
+        variance = self.squares.mean() / self.mean.numel() + bandwidth**2
+        self.path = path.measured(float(variance.sqrt()))
 
     def _measure(self) -> None:
         """The mean, the squared distances from it and the largest norm, from the data as it is now."""
@@ -132,6 +134,7 @@ class EmpiricalField(Field):
         has_width = self.bandwidth > 0 or self.path.interval((DATA,), SCORE).has_stop
         return Interval(0.0, 1.0, has_stop=has_width)
 
+    @exactly
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         """One or several kinds, exactly.
 
@@ -146,6 +149,7 @@ class EmpiricalField(Field):
         found = tuple(value.to(x.dtype) for value in found)
         return found if len(kinds) > 1 else found[0]
 
+    @exactly
     def log_prob(self, x: Tensor, t: Time = 1.0) -> Tensor:
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`; that of the data itself at t = 1.
 

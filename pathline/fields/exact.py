@@ -27,7 +27,7 @@ from pathline.data.distributions import GaussianMixture, Normal, log_normal
 from pathline.fields.field import Field, gaussian, on_path
 from pathline.paths.path import GaussianPath, Path
 from pathline.paths.predictions import SCORE, VELOCITY, Interval, Prediction
-from pathline.tensors import Time, meet, time_of
+from pathline.tensors import Time, exactly, meet, time_of
 
 
 class MixtureField(Field):
@@ -51,7 +51,7 @@ class MixtureField(Field):
                 "is for samples"
             )
         self.mixture = distribution.mixture
-        self.path = path
+        self.path = path.measured(self.mixture.scale)
         self.prediction = prediction
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
@@ -62,6 +62,7 @@ class MixtureField(Field):
         """Everywhere."""
         return Interval(0.0, 1.0)
 
+    @exactly
     def read(self, x: Tensor, t: Time, *kinds: Prediction) -> Any:
         """One or several kinds, exactly.
 
@@ -72,10 +73,12 @@ class MixtureField(Field):
         found = kinds_of(self.path, x, t, *self._score_and_data(x, t), kinds)
         return found if len(kinds) > 1 else found[0]
 
+    @exactly
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
         """The log-density of p_t at `x`, in nats, of shape `(batch,)`."""
         return torch.logsumexp(self._joint(x, on_path(time_of(x, t)))[0], -1)
 
+    @exactly
     def posterior_variance(self, x: Tensor, t: Time) -> Tensor:
         """The variance of the data given x_t = x, summed over its numbers, of shape `(batch,)`.
 

@@ -114,7 +114,7 @@ def information_grid(field: Field, steps: int, finest: float = FINEST) -> Tensor
         ValueError: If there is not one step at least, or no path before `finest`.
     """
     steps = whole("steps", steps, 1)
-    schedule = field.path.schedule
+    schedule = field.path.unit
     ends = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
     is_readable = not read_each(
         field, torch.empty(0), torch.zeros(1, dtype=torch.float64), Term(DATA, of=VELOCITY)
@@ -183,7 +183,7 @@ def _bound(field: Field, x: Tensor, times: Tensor, draws: int, noise: Noise) -> 
         cost = cost + part.mean(0)
         variance = variance + part.var(0) / len(part)
     c = field.path.schedule.at(times[0])
-    spread = c.alpha**2 + c.beta**2
+    spread = field.path.unit.alpha(times[0]) ** 2 + c.beta**2
     moved = float(c.alpha**2 / spread) * sum_per_sample(x.to(real) ** 2)
     size = x[0].numel()
     start = (moved + size * float(c.beta**2 / spread - 1 + (spread / c.beta**2).log())) / 2

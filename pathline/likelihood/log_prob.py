@@ -34,15 +34,17 @@ from pathline.likelihood.gradients import Backpropagation, Gradient
 from pathline.noise import Noise, fresh_seed
 from pathline.paths.path import GaussianPath
 from pathline.paths.predictions import DATA, NOISE, VELOCITY
+from pathline.sampling.adaptive import point_size
 from pathline.sampling.dynamics import FieldFlow, Term, read_along
 from pathline.sampling.ends import inside
-from pathline.sampling.grids import bisected
+from pathline.sampling.grids import bisected, spread_out
 from pathline.sampling.sample import in_batches, start_of
 from pathline.sampling.sampler import path_grid
+from pathline.sampling.scale import warn_of_scale
 from pathline.solvers.adaptive import AdaptiveSolver
 from pathline.solvers.runge_kutta import GAUSS, RungeKutta
 from pathline.solvers.solver import between, step_ends
-from pathline.tensors import Time, exact, is_transformed, meet, sum_per_sample
+from pathline.tensors import Time, exact, is_transformed, meet, sum_per_sample, unrounded
 
 PROBE_STREAM = 15
 NEAR = 1e-3  # the ratio r, just inside an end that is singular
@@ -68,6 +70,9 @@ def log_prob(
     The field is in eval mode meanwhile. In grad mode the result has gradients with respect to `x`, the field's
     parameters, `start` and `stop`; without it memory does not grow with the steps, and where it runs out, the same is
     found in smaller batches. A mean over samples is not biased by a divergence that is estimated; its exponential is.
+
+    Steps are laid for data of about unit size, or of the scale that the path knows. Where x is far from it, and steps
+    are too long, a warning says so.
 
     Args:
         field: Whose flow, under its condition if it has one.
@@ -135,7 +140,7 @@ def sample_with_log_prob(
     shape = arguments.shape("shape", shape)
     instance("divergence", divergence, Divergence, "Exact(), Hutchinson(probes) and HutchPlusPlus() are")
     noise = Noise(fresh_seed() if seed is None else seed)
-    times = even(0.0, 1.0, steps)
+    times = even(field, 0.0, 1.0, steps)
     x = start_of(field, shape, noise)
 
     def run(part: Field, rows: slice) -> tuple[Tensor, Tensor]:
@@ -231,7 +236,8 @@ class _Reader:
         with torch.enable_grad():
             x = x if self.is_kept and x.requires_grad else x.detach().requires_grad_()
             value = function(x)
-            found = self.divergence.of(value, x, self.vectors, self.is_kept)
+            with unrounded(x):  # what a network rounded is derived as it was; nothing more is
+                found = self.divergence.of(value, x, self.vectors, self.is_kept)
         return (value, found) if self.is_kept else (value.detach(), found)
 
     def nothing(self, x: Tensor) -> Tensor:
@@ -318,6 +324,12 @@ class _Augmented:
         value, found = self.reader.read(lambda x: FieldFlow(self.reader.field).drift(x, t), points)
         return torch.cat((value.flatten(1), found.T), 1)
 
+    def size(self, x: Tensor, t: Tensor) -> Tensor:
+        """That of the points, and 1 of the log-densities."""
+        width = self.shape.numel()
+        of_points = torch.as_tensor(point_size(self.reader.field, x[:, :width], t), dtype=x.dtype, device=x.device)
+        return torch.cat((of_points.expand(len(x), width), x.new_ones(len(x), x.shape[1] - width)), 1)
+
     def take(self, rows: Tensor) -> _Augmented:
         """The same for some samples."""
         return replace(self, reader=self.reader.take(rows))
@@ -326,17 +338,18 @@ class _Augmented:
 def log_start(field: Field, x: Tensor, t: Tensor) -> Tensor:
     """The log-density of noise at the start t of a path, of shape `(batch,)`.
 
-    Where data is left in it, it is taken for a normal of the variance that data of unit variance gives it.
+    Where data is left in it, it is taken for a normal of the variance that data of its scale gives it.
     """
     if not isinstance(field.path, GaussianPath):
         raise ValueError(f"field must be on a path from noise, whose density is known, got {field.path}")
-    schedule = field.path.schedule
-    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    unit = field.path.unit
+    alpha, beta = unit.alpha(t), unit.beta(t)
     scale = (alpha**2 + beta**2).sqrt()
     share = float((alpha / scale).detach())
     if share > PURE:
+        left = float(field.path.schedule.alpha(t).detach())
         warnings.warn(
-            f"{field.path} begins at t = {float(t.detach()):g} with {float(alpha.detach()):.3g} data in it, which "
+            f"{field.path} begins at t = {float(t.detach()):g} with {left:.3g} data in it, which "
             f"log_prob takes for noise: it is off by about {share:.2g} nats for each unit that the mean of the data is "
             f"from 0, and by {share**2 * x[0].numel() / 2:.2g} or less for its shape",
             stacklevel=4,
@@ -359,7 +372,7 @@ def _estimates(
     checked_field(field)
     x = points("x", x, may_be_empty=True)
     instance("divergence", divergence, Divergence, "Exact(), Hutchinson(probes) and HutchPlusPlus() are")
-    times = even(stop, start, steps)
+    times = even(field, stop, start, steps)
     if seed is None:
         seed = 0 if isinstance(divergence, Exact) else fresh_seed()
     noise = Noise(seed)
@@ -371,14 +384,16 @@ def _estimates(
         end, change = carry(part, x[rows], times, solver, divergence, vectors)
         return log_start(part, end, times[-1]) + change
 
+    if isinstance(solver, RungeKutta) and float(times[0].detach()) == 1:
+        warn_of_scale(field, x, times, "points", stacklevel=4)
     return torch.cat([*in_batches(field, len(x), run)], 1)
 
 
-def even(start: Time, stop: Time, steps: int) -> Tensor:
-    """Evenly from start to stop, on the host in float64."""
+def even(field: Field, start: Time, stop: Time, steps: int) -> Tensor:
+    """Evenly from start to stop, on the host in float64; as `spread_out` says where the scale of the data is known."""
     steps = whole("steps", steps, 1)
-    start, stop = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))
-    return torch.lerp(start, stop, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+    first, last = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))
+    return spread_out(field.path, first, last, steps)
 
 
 def _like(scale: Tensor, x: Tensor) -> Tensor:

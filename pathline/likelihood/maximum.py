@@ -70,7 +70,7 @@ class MaximumLikelihood(Loss):
         super().__init__(field, drop, seed)
         gaussian(field.path)
         self.solver = solver
-        self.times = even(1.0, 0.0, steps)
+        self.times = even(field, 1.0, 0.0, steps)
         self.divergence = divergence or Hutchinson()
         self.gradient = gradient or Backpropagation()
         self.gradient.check(solver)

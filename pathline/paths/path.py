@@ -20,8 +20,9 @@ Source: Holderrieth & Erives 2025, https://arxiv.org/abs/2506.02070, section 3.1
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -39,11 +40,14 @@ from pathline.paths.predictions import (
     mix,
     refusal,
 )
-from pathline.paths.schedules import Coefficients, Schedule
+from pathline.paths.schedules import Coefficients, Schedule, of_unit
 from pathline.solvers.solver import Draw
 from pathline.tensors import Time, time_of
 
 Heads: TypeAlias = tuple[Prediction, ...]  # the kinds that a field's network makes, from one call
+
+
+FAR = 8.0  # data of a scale within this factor of 1 is sampled on the grids that are made for unit size
 
 
 class HeadMix(NamedTuple):
@@ -77,10 +81,17 @@ class Path(ABC):
     Attributes:
         schedule: How much of either end a point holds.
         is_gaussian: Whether it begins at a normal, so that its noise can be renewed.
+        scale: The standard deviation of the data where it is known not to be near 1, or None.
     """
 
     schedule: Schedule
     is_gaussian: bool
+    scale: float | None = None
+
+    @property
+    def unit(self) -> Schedule:
+        """The schedule that data / scale is on, (scale alpha, beta): where grids and solvers see data of unit size."""
+        return of_unit(self.schedule, self.scale or 1.0)
 
     @abstractmethod
     def point(self, noise: Tensor, data: Tensor, t: Time, draw: Draw | None = None) -> PathPoint:
@@ -150,13 +161,33 @@ class GaussianPath(Path):
     """The path of a schedule, from a standard normal to the data.
 
     With several heads a kind is read from one of them, which the module's docstring names: the order does not matter.
+
+    Args:
+        schedule: How much data and noise a point holds at a time.
+        scale: The standard deviation of the data, if it is far from 1. It changes nothing in the path: it tells
+            samplers and `log_prob` where to stop along it, so that data times 100 is sampled as well as data of unit
+            size. Exact fields measure it. It does not count in comparisons of paths.
+
+    Raises:
+        ValueError: If the scale is not positive.
     """
 
     schedule: Schedule
+    scale: float | None = field(default=None, repr=False, compare=False)
     is_gaussian = True
 
     def __post_init__(self) -> None:
         instance("schedule", self.schedule, Schedule, "LinearSchedule() is one")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be a positive number, the data's standard deviation, got {self.scale}")
+
+    def measured(self, scale: float) -> GaussianPath:
+        """The path to data whose standard deviation was found to be this.
+
+        A scale that was declared stays, and one within a factor FAR of 1 is taken for 1: grids are made for that.
+        """
+        is_far = 0 < scale < math.inf and not 1 / FAR <= scale <= FAR
+        return replace(self, scale=scale) if self.scale is None and is_far else self
 
     def point(self, noise: Tensor, data: Tensor, t: Time, draw: Draw | None = None) -> GaussianPoint:
         """Alpha data + beta noise: nothing is drawn."""
@@ -200,8 +231,8 @@ class GaussianPath(Path):
 
     @property
     def start_scale(self) -> float:
-        """The standard deviation of points at t = 0, were the data of unit variance: 1 where only noise is left."""
-        alpha, beta = self.schedule.ends[0]
+        """The standard deviation of points at t = 0, were the data of its scale: 1 where only noise is left."""
+        alpha, beta = self.unit.ends[0]
         return float((alpha**2 + beta**2) ** 0.5)
 
 

@@ -299,6 +299,42 @@ class VarianceExplodingSchedule(Schedule):
 
 
 @dataclass(frozen=True)
+class _OfUnit(Schedule):
+    """The schedule that data of unit size is on where data of another scale is on `schedule`: (scale alpha, beta)."""
+
+    schedule: Schedule
+    scale: float
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Those of the schedule, with alpha multiplied."""
+        (a, b), (c, d) = self.schedule.ends
+        return (self.scale * a, b), (self.scale * c, d)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Scale alpha."""
+        return self.scale * self.schedule.alpha(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """Beta."""
+        return self.schedule.beta(t)
+
+    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale alpha', beta')."""
+        alpha_dot, beta_dot = self.schedule.slopes(t)
+        return self.scale * alpha_dot, beta_dot
+
+    def variance_slope(self, t: Tensor) -> Tensor:
+        """That of the schedule."""
+        return self.schedule.variance_slope(t)
+
+
+def of_unit(schedule: Schedule, scale: float) -> Schedule:
+    """The schedule (scale alpha, beta): x = alpha data + beta noise is scale alpha (data / scale) + beta noise."""
+    return schedule if scale == 1 else _OfUnit(schedule, scale)
+
+
+@dataclass(frozen=True)
 class FunctionSchedule(Schedule):
     """Any two differentiable functions of time; slopes by autodiff.
 

@@ -25,7 +25,9 @@ from pathline.sampling.sampler import Sampler, path_grid
 from pathline.sampling.samplers import DDIM
 from pathline.solvers.adaptive import AdaptiveSolver, Dopri5
 from pathline.solvers.solution import Solution
+from pathline.tensors import mean_per_sample, meet
 
+ALONE = 100.0  # a sample of unit-size data is hardly ever so much smaller than 1, and never so much larger
 ONCE = 0.03  # squared and halved over 0.02^2, it is 1.1
 
 
@@ -42,6 +44,7 @@ class AdaptiveSampler(Sampler):
 
     solver: AdaptiveSolver = Dopri5()  # noqa: RUF009 - it is frozen
     grid: Grid = UNIFORM
+    is_laid_for_unit_size = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, AdaptiveSolver):
@@ -105,8 +108,26 @@ class _Flow:
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return FieldFlow(self.field).drift(x, t)
 
+    def size(self, x: Tensor, t: Tensor) -> Tensor | float:
+        return point_size(self.field, x, t)
+
     def take(self, rows: Tensor) -> _Flow:
         return _Flow(self.field.take(rows))
+
+
+def point_size(field: Field, x: Tensor, t: Tensor) -> Tensor | float:
+    """How large points are at their times, shaped to multiply `x`: what an absolute tolerance is relative to.
+
+    Where the path knows the scale of its data it is sqrt((scale alpha)^2 + beta^2), else 1; but a sample that is itself
+    larger or smaller than 1 by more than a factor ALONE is measured by its own size.
+    """
+    if field.path.scale is not None:
+        unit, times = field.path.unit, t.to("cpu", torch.float64)
+        size = (unit.alpha(times) ** 2 + unit.beta(times) ** 2).sqrt().to(x.device, x.dtype)
+        return meet(size, x)
+    own = mean_per_sample(x**2).sqrt()
+    is_alone = (own > 0) & ((own > ALONE) | (own < 1 / ALONE))
+    return meet(torch.where(is_alone, own, torch.ones_like(own)), x)
 
 
 def _renewed(field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def curvature_grid(field: Field, start: Tensor, order: int = 3, evaluations: int
     with torch.no_grad(), evaluating(field):
         method = Multistep.adams_bashforth(2)
         points = [*method.walk(field, start, times := UNIFORM.times(field, evaluations))]
-    c = field.path.schedule.at(times)
+    c = field.path.unit.at(times)
     total = c.alpha + c.beta
     share = c.alpha / total
     straight = torch.stack(points).flatten(2).double().cpu() / total[:, None, None]

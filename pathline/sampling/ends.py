@@ -30,7 +30,7 @@ def inside(field: Field, x: Tensor, times: Tensor, ratio: float) -> Tensor:
             t, most = times[end], (times[neighbour] - times[end]).abs() / 3
             least = 4 * torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps  # for it to be another time
             away = torch.logspace(0, math.log10(least), 100, dtype=torch.float64).clamp(max=most)
-            schedule, near = field.path.schedule, (t - away).abs()
+            schedule, near = field.path.unit, (t - away).abs()
             parts = schedule.alpha(near), schedule.beta(near)
             is_small = (parts[1] / parts[0] if t else parts[0] / parts[1]) <= ratio
             inner[end] = near[is_small][0] if is_small.any() else near[-1]

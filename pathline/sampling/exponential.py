@@ -47,7 +47,8 @@ from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.solvers.solver import Draw, Running, Solver, Source, advance
 from pathline.tensors import is_eager, meet
 
-WIDEST = 100.0  # the largest spread that is believed: beyond it float32 loses the centre, and little is renewed anyway
+# the largest spread that is believed, of data of unit size: beyond it float32 loses the centre, and little is renewed
+WIDEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Exponential(Solver):
         self._rows = dict(zip(times[:-1].tolist(), zip(*rows, strict=True), strict=True))
         self._random = frozenset(times[:-1][decay.half.any(1)].tolist())
         self._last: _Seen | None = None
+        self.scale = process.field.path.scale or 1.0
 
     def check(self, process: Any, times: Tensor) -> None:
         """Either way will do."""
@@ -134,7 +136,7 @@ class Exponential(Solver):
 
         slope = torch.ones(len(x)).to(x) if last is None else _slope(now.data - last.data, now.pull - last.pull)
         # between modes data goes against its pull: the drift there leads away, and has no centre to be kept from
-        spread = _spread(slope.abs() if is_mean else slope)
+        spread = _spread(slope.abs() if is_mean else slope, WIDEST * self.scale**2)
         half, alpha_squared, beta_squared = self._rows[start]
         decay = (half / (alpha_squared * spread[:, None] + beta_squared)).sum(1)
         if a.alpha > a.beta and last is not None and is_eager(decay):
@@ -173,6 +175,6 @@ def _slope(data: Tensor, pull: Tensor) -> Tensor:
     return (data * pull).sum(1) / (pull * pull).sum(1)
 
 
-def _spread(slope: Tensor) -> Tensor:
+def _spread(slope: Tensor, widest: float) -> Tensor:
     """The spread that is believed: not negative, and 0 where nothing pulls."""
-    return slope.nan_to_num(0.0, WIDEST, 0.0).clamp(0, WIDEST)
+    return slope.nan_to_num(0.0, widest, 0.0).clamp(0, widest)

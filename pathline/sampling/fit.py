@@ -24,12 +24,12 @@ from pathline.fields.field import Field
 from pathline.fields.modes import evaluating
 from pathline.paths.predictions import VELOCITY
 from pathline.paths.schedules import Coefficients
-from pathline.sampling.dynamics import Term, read_along
+from pathline.sampling.dynamics import read_along
 from pathline.sampling.fitted import FittedSampler
 from pathline.sampling.grids import share_of, times_at
-from pathline.sampling.multistep import MIXES, GeneralSampler, Multistep
+from pathline.sampling.multistep import GeneralSampler, Multistep, mixed
 from pathline.sampling.sampler import Sampler
-from pathline.tensors import mean_per_sample
+from pathline.tensors import mean_per_sample, unrounded
 
 TIMES_RATE, WEIGHTS_RATE = 0.02, 0.1  # of log steps; of a row, in units of the error
 FIRST = 0.2  # the share of a fit in which the times alone move
@@ -142,7 +142,7 @@ class _Table:
     """A table that is a function of what a fit moves: the logarithms of its steps, and its rows."""
 
     def __init__(self, field: Field, evaluations: int) -> None:
-        self.schedule = field.path.schedule
+        self.schedule = field.path.unit
         self.method = GeneralSampler().settled(evaluations)
         self.shares = share_of(self.schedule, self.method.times(field, evaluations))
         self.log_steps = torch.zeros(evaluations, dtype=torch.float64, requires_grad=True)
@@ -181,12 +181,13 @@ class _Table:
         """The ends of trajectories, and the values on the way."""
         shares, rows = self.now()
         times = times_at(self.schedule, shares)
-        readings = read_along(field, x, times[:-1], Term(MIXES[VELOCITY].prediction, of=VELOCITY))
+        readings = read_along(field, x, times[:-1], mixed(field, VELOCITY))
         w = (self.schedule.alpha(times) + self.schedule.beta(times)).to(x.dtype)
         start, values = x / w[0].to(x.device), list[Tensor]()
         for reading, row, scale in zip(readings, rows, w[1:].to(x.device), strict=True):
             values.append(reading(x, field.values(x, reading.t)))
-            x = scale * (start + torch.tensordot(row.to(x), torch.stack(values), 1))
+            with unrounded(x):
+                x = scale * (start + torch.tensordot(row.to(x), torch.stack(values), 1))
         return x, values
 
     @torch.no_grad()

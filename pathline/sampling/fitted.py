@@ -24,9 +24,9 @@ from torch import Tensor
 from pathline.arguments import whole
 from pathline.fields.field import Field
 from pathline.paths.predictions import VELOCITY
-from pathline.sampling.dynamics import Reading, Term, field_heads, no_gradient, read_along
+from pathline.sampling.dynamics import Reading, field_heads, no_gradient, read_along
 from pathline.sampling.grids import Grid, share_of, times_at
-from pathline.sampling.multistep import MIXES, combined
+from pathline.sampling.multistep import combined, mixed
 from pathline.sampling.sampler import Sampler, path_grid
 from pathline.solvers.solver import Source
 
@@ -56,13 +56,13 @@ class FittedGrid(Grid):
         """
         if steps != len(self.shares) - 1:
             raise ValueError(f"steps must be {len(self.shares) - 1} for a solver fitted to so many, got {steps}")
-        ends = share_of(field.path.schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        ends = share_of(field.path.unit, torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if any(abs(a - b) > ALIKE for a, b in zip(ends, (self.shares[0], self.shares[-1]), strict=True)):
             raise ValueError(
                 f"the solver was fitted from a share of data of {self.shares[0]:.6g} to {self.shares[-1]:.6g}, and "
                 f"{field.path.schedule} goes from {ends[0]:.6g} to {ends[1]:.6g}"
             )
-        return times_at(field.path.schedule, torch.tensor(self.shares, dtype=torch.float64))
+        return times_at(field.path.unit, torch.tensor(self.shares, dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class FittedSampler(Sampler):
     shares: tuple[float, ...]
     weights: tuple[tuple[float, ...], ...]
     nodes = (0.0,)
+    is_laid_for_unit_size = False
 
     def __post_init__(self) -> None:
         shares = self.grid.shares
@@ -130,14 +131,14 @@ class FittedSampler(Sampler):
         own = self.grid.times(field, len(self.weights))
         if len(times) != len(own) or not torch.allclose(times, own, rtol=0, atol=ALIKE):
             raise ValueError(f"times must be the solver's own, which sampler.times(field, steps={len(own) - 1}) gives")
-        readings = read_along(field, x, own[:-1], Term(MIXES[VELOCITY].prediction, of=VELOCITY))
+        readings = read_along(field, x, own[:-1], mixed(field, VELOCITY))
         singular = [float(t) for t, reading in zip(own, readings, strict=False) if reading.is_singular]
         if singular:
             raise ValueError(
                 f"a fitted solver reads data - noise at t = {singular[0]:g}, where the {field_heads(field)} of this "
                 f"field on {field.path} cannot settle it"
             )
-        c = field.path.schedule.at(own)
+        c = field.path.unit.at(own)
         return self._walk(field, x, readings, (c.alpha + c.beta).tolist())
 
     def _walk(self, field: Field, x: Tensor, readings: list[Reading], w: list[float]) -> Iterator[Tensor]:

@@ -2,7 +2,8 @@
 
 A grid is a rule from a number of steps to times, from noise (t = 0) to data (t = 1). Every Gaussian path is the linear
 one in other coordinates, x / (alpha + beta) at the time alpha / (alpha + beta), its share of data: rules that speak of
-that share, or of log(alpha / beta), put the same points on every schedule.
+that share, or of log(alpha / beta), put the same points on every schedule. Where the path knows the scale of its data,
+alpha stands for scale alpha: points are put where data / scale, of unit size, would have them.
 
 Source: Esser et al. 2024, https://arxiv.org/abs/2403.03206, equation 23 (shift); Karras et al. 2022,
 https://arxiv.org/abs/2206.00364, equation 5
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pathline.fields.field import Field
+from pathline.paths.path import Path
 from pathline.paths.schedules import Schedule
 
 HALVINGS = 60  # of the interval in which a time is sought: below the last bit of it
@@ -39,8 +41,9 @@ class UniformGrid(Grid):
     """Even in time."""
 
     def times(self, field: Field, steps: int) -> Tensor:
-        """K / steps."""
-        return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        """K / steps; finer where data and noise are of one size, if the path knows that data is not of unit size."""
+        first, last = torch.tensor([0.0, 1.0], dtype=torch.float64).unbind()
+        return spread_out(field.path, first, last, steps)
 
 
 UNIFORM = UniformGrid()
@@ -183,7 +186,7 @@ def share_of(schedule: Schedule, t: Tensor) -> Tensor:
 
 def _between(field: Field, fraction: Tensor) -> Tensor:
     """The times at which the share of data has gone a fraction of its way from the start of a path to its end."""
-    schedule = field.path.schedule
+    schedule = field.path.unit
     start, stop = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64))
     return times_at(schedule, start + (stop - start) * fraction)
 
@@ -194,7 +197,7 @@ def _reach(grid: Grid, field: Field, steps: int, low: float, high: float) -> tup
     Raises:
         ValueError: If none does.
     """
-    schedule = field.path.schedule
+    schedule = field.path.unit
     first, last = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).logit().tolist()
     if not (low < last and first < high):
         raise ValueError(
@@ -207,7 +210,7 @@ def _reach(grid: Grid, field: Field, steps: int, low: float, high: float) -> tup
 
 def _with_ends(field: Field, steps: int, logit: Tensor) -> Tensor:
     """The times of these values of log(alpha / beta), and the ends of the path where they are not among them."""
-    schedule = field.path.schedule
+    schedule = field.path.unit
     first = share_of(schedule, torch.zeros(1, dtype=torch.float64)).logit()
     inner = logit[1:] if len(logit) and abs(float(logit[0] - first)) < NEAR else logit
     ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
@@ -227,6 +230,30 @@ def times_at(schedule: Schedule, share: Tensor) -> Tensor:
     c = schedule.at(times)
     slope = (c.alpha_dot * c.beta - c.alpha * c.beta_dot) / (c.alpha + c.beta) ** 2
     return torch.cat((times[:1], times[1:-1] + (share - fixed)[1:-1] / slope[1:-1], times[-1:]))
+
+
+def spread_out(path: Path, start: Tensor, stop: Tensor, steps: int) -> Tensor:
+    """Steps + 1 times from start to stop, even in time; or in this clock where the scale of the data is known.
+
+        log(1 + scale s)  if it is above 1,   -log(1 + (1 - s) / scale)  if it is below,
+
+    s being the way that the share of data has gone. Steps are then as long as what is left of the noise, or as the data
+    is large, wherever the two are of one size, and even in their logarithm where one is far above the other.
+    """
+    way = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if path.scale is None:
+        return torch.lerp(start, stop, way)
+    schedule, scale = path.schedule, path.scale
+    first, last = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).unbind()
+
+    def clock(t: Tensor) -> Tensor:
+        s = (share_of(schedule, t) - first) / (last - first)
+        return (scale * s).log1p() if scale > 1 else -((1 - s) / scale).log1p()
+
+    c = torch.lerp(clock(start), clock(stop), way[1:-1])
+    s = torch.expm1(c) / scale if scale > 1 else 1 - scale * torch.expm1(-c)
+    inner = times_at(schedule, torch.cat((first[None], first + (last - first) * s, last[None])))
+    return torch.cat((start[None], inner[1:-1], stop[None]))
 
 
 def bisected(is_before: Callable[[Tensor], Tensor], latest: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,6 +63,15 @@ class Mix(NamedTuple):
 MIXES = {VELOCITY: Mix(1, -1), DATA: Mix(1, 0), NOISE: Mix(0, 1)}
 
 
+def mixed(field: Field, kind: Prediction) -> Term:
+    """How the q of a kind is read, data being divided by its scale where the path knows it."""
+    p, r = MIXES[kind]
+    scale = field.path.scale or 1.0
+    if scale == 1 or not p:
+        return Term(Mix(p, r).prediction, of=VELOCITY)
+    return Term(Mix(p / scale, r).prediction, of=VELOCITY) if r else Term(DATA, p / scale, of=VELOCITY)
+
+
 class Step(NamedTuple):
     """How a point is taken from one time to the next: keep x + sum_j weights_j q_j, the latest value first.
 
@@ -138,9 +147,9 @@ class Multistep(Sampler):
         no_gradient(times)
         if not field.path.is_gaussian and self.kind != VELOCITY:
             raise ValueError(f"kind must be VELOCITY on {field.path}, which has no noise to speak of, got {self.kind}")
-        kind = MIXES[self.kind].prediction if field.path.is_gaussian else VELOCITY
-        readings = read_along(field, x, times[:-1], Term(kind, of=VELOCITY))
-        c = field.path.schedule.at(times)
+        term = mixed(field, self.kind) if field.path.is_gaussian else Term(VELOCITY, of=VELOCITY)
+        readings = read_along(field, x, times[:-1], term)
+        c = field.path.unit.at(times)
         is_readable = tuple(not reading.is_singular for reading in readings)
         steps = _steps(self, tuple(c.alpha.tolist()), tuple(c.beta.tolist()), is_readable)
         return self._walk(field, x, times, readings, steps)

@@ -19,6 +19,7 @@ from pathline.paths.path import GaussianPath
 from pathline.sampling.finite import checked_samples
 from pathline.sampling.sampler import Sampler, checked_sampler
 from pathline.sampling.samplers import default_sampler
+from pathline.sampling.scale import warn_of_scale
 from pathline.tensors import is_eager
 
 T = TypeVar("T")
@@ -40,6 +41,9 @@ def sample(
 
     The field is in eval mode meanwhile, and no gradient is kept. Sample i depends on (seed, i) only: where memory runs
     out, the same samples are made in smaller batches.
+
+    Grids are laid for data of about unit size, or of the scale that the field's path knows. Where samples turn out to
+    be far from it, and the grid too coarse for them, a warning says so.
 
     Args:
         field: What is sampled, under its condition if it has one.
@@ -75,6 +79,8 @@ def sample(
         made = ends[0] if len(ends) == 1 else torch.cat(ends)
         made = made.to(_own(field).dtype) if start is None else made
         checked_samples(made, solved, begin, sampler, times, noise)
+    if sampler.is_laid_for_unit_size:
+        warn_of_scale(field, made, times, "samples", stacklevel=3)
     return made
 
 

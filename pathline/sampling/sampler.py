@@ -24,6 +24,7 @@ class Sampler(ABC):
 
     nodes: tuple[float, ...]
     grid: Grid = UNIFORM
+    is_laid_for_unit_size = True  # whether its steps depend on the scale that the path knows, 1 unless it says so
 
     @property
     def usual_steps(self) -> int:

@@ -62,10 +62,12 @@ class AdaptiveSolver(ABC):
     """A method with an estimate of its error, for any process whose drift takes a time of shape `(batch,)`.
 
     A process whose samples differ by more than their points, by a condition, has `take(rows)`: itself for some of them.
+    One whose points are not of unit size may have `size(x, t)`: what `atol` is multiplied with, a number or a tensor
+    that multiplies `x`.
 
     Args:
         rtol: The error that a step may have, relative to the size of each number.
-        atol: What it may have beside that.
+        atol: What it may have beside that, of points of unit size.
         evaluations: Calls of the drift per sample at most.
 
     Raises:
@@ -194,7 +196,7 @@ class AdaptiveSolver(ABC):
             h = s - t
             self._refuse(rows, t, h, s == stop, ratio, counts)
             end, slopes = self._tried(process, x, t, s, slope)
-            was_refused, ratio = ~(ratio <= 1), self._ratio(x, end, h, slopes)
+            was_refused, ratio = ~(ratio <= 1), self._ratio(process, x, end, s, h, slopes)
             holds = ratio <= 1  # NaN does not
             counts.evaluations[rows] += len(self.method.nodes)
             counts.steps[rows] += holds
@@ -218,16 +220,16 @@ class AdaptiveSolver(ABC):
         end = x + h * _sum(method.b, slopes)
         return end, [*slopes, drift_at(process, end, s)]
 
-    def _ratio(self, x: Tensor, end: Tensor, h: Tensor, slopes: list[Tensor]) -> Tensor:
+    def _ratio(self, process: Any, x: Tensor, end: Tensor, s: Tensor, h: Tensor, slopes: list[Tensor]) -> Tensor:
         """The estimated error over what it may be."""
         with torch.no_grad():
-            allowed = self.atol + self.rtol * torch.maximum(x.abs(), end.abs())
+            allowed = self.atol * _size(process, end, s) + self.rtol * torch.maximum(x.abs(), end.abs())
             return _norm(shaped(h, x) * _sum(self.error, slopes), allowed)
 
     def _first_step(self, process: Any, x: Tensor, t: Tensor, slope: Tensor, stop: Tensor) -> Tensor:
         """A guess by one more evaluation: a short step of Euler's shows how fast the drift changes."""
         with torch.no_grad():
-            span, size = stop - t, self.atol + self.rtol * x.abs()
+            span, size = stop - t, self.atol * _size(process, x, t) + self.rtol * x.abs()
             of_x, of_slope = _norm(x, size), _norm(slope, size)
             if not of_slope.isfinite().all():
                 bad = int((~of_slope.isfinite()).nonzero()[0, 0])
@@ -253,6 +255,11 @@ class AdaptiveSolver(ABC):
             if bad.any():
                 i = int(bad.nonzero()[0, 0])
                 raise error(what, int(rows[i]), float(t[i]), float(h[i]), int(used[i]))
+
+
+def _size(process: Any, x: Tensor, t: Tensor) -> Any:
+    """How large the points of a process are: of unit size unless it says otherwise."""
+    return process.size(x, t) if hasattr(process, "size") else 1.0
 
 
 def _growth(ratio: Tensor, before: Tensor, was_refused: Tensor) -> Tensor:

@@ -210,3 +210,55 @@ def test_waves_are_the_same_on_every_processor() -> None:
     assert float((turns * 4 / 256 ** (torch.arange(32).double() / 31) - 1).abs().max()) < 4e-7
     digest = hashlib.sha256(TimeEmbedding(8).frequencies.numpy().tobytes()).hexdigest()
     assert digest.startswith("52c5394a2eba")
+
+
+# ---- under autocast
+
+
+def at_autocast(read: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = read()
+    return found, read()
+
+
+FLAT = torch.linspace(-1, 1, 24).reshape(8, 3)
+ROTATED = torch.tensor([[[0.5, 0.2, 0.0], [0.2, 0.4, 0.1], [0.0, 0.1, 0.3]]] * 2)
+FULL = pl.GaussianMixture(torch.tensor([[1.0, 0.3, -0.2], [-1.0, 0.1, 0.7]]), ROTATED)
+
+EXACT: dict[str, pl.Field] = {
+    "mixture": pl.MixtureField(FULL, path()),  # raised, or 1.6 % off
+    "empirical": pl.EmpiricalField(Noise(3).normal((50, 3)), path(), 0.1),
+    "empirical without width": pl.EmpiricalField(Noise(3).normal((50, 3)), path(pl.CosineSchedule())),
+    "bridge": pl.MixtureBridgeField(FULL, FULL, pl.BridgePath(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_fields_are_not_rounded_by_autocast(name: str) -> None:
+    one = EXACT[name]
+    for read in (one.velocity, one.data, one.score, getattr(one, "log_prob", one.noise)):
+        found, wanted = at_autocast(lambda read=read: read(FLAT, 0.9))  # type: ignore[misc]
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["default", "heun", "sde", "dpm", "exponential", "adaptive"])
+def test_samples_of_an_exact_field_are_not_rounded_by_autocast(name: str) -> None:
+    found, wanted = at_autocast(lambda: pl.sample(EXACT["mixture"], (8, 3), SAMPLERS[name], steps=10, seed=0))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("divergence", [pl.Exact(), pl.Hutchinson(4), pl.HutchPlusPlus(2, 2)], ids=repr)
+def test_log_densities_of_an_exact_field_are_not_rounded_by_autocast(divergence: Any) -> None:
+    found, wanted = at_autocast(lambda: pl.log_prob(EXACT["mixture"], FLAT, steps=5, divergence=divergence, seed=0))
+    assert torch.equal(found, wanted)
+    assert torch.equal(*at_autocast(lambda: FULL.log_prob(FLAT)))
+    assert torch.equal(*at_autocast(lambda: FULL.sample(9, seed=1)))
+
+
+def test_a_network_under_autocast_rounds_its_own_products_only() -> None:
+    made, shape, _ = network("mlp")
+    one = pl.NetworkField(made, path())
+    assert one.velocity(Noise(1).normal(shape), 0.3).dtype == torch.float32
+    found, wanted = at_autocast(lambda: pl.sample(one, shape, steps=10, seed=0))
+    assert found.dtype == torch.float32
+    assert float((found - wanted).abs().max()) < 0.05

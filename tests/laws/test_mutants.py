@@ -228,7 +228,7 @@ MUTANTS = [
     Mutant(
         "data taken for still in exponential steps",
         "sampling/exponential.py",
-        "return slope.nan_to_num(0.0, WIDEST, 0.0).clamp(0, WIDEST)",
+        "return slope.nan_to_num(0.0, widest, 0.0).clamp(0, widest)",
         "return torch.zeros_like(slope)",
         (22, "exponential_steps_are_right", "variance-preserving"),
     ),
@@ -837,8 +837,8 @@ MUTANTS = [
     Mutant(
         "times that lose their gradient",
         "likelihood/log_prob.py",
-        'start, stop = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))',
-        'start, stop = (exact(t, "start and stop").detach().to("cpu", torch.float64) for t in (start, stop))',
+        'first, last = (exact(t, "start and stop").to("cpu", torch.float64) for t in (start, stop))',
+        'first, last = (exact(t, "start and stop").detach().to("cpu", torch.float64) for t in (start, stop))',
         (14, "gradients_of_log_density", None),
     ),
     Mutant(
@@ -893,7 +893,7 @@ MUTANTS = [
     Mutant(
         "a start that takes data for noise",
         "likelihood/bound.py",
-        "spread = c.alpha**2 + c.beta**2",
+        "spread = field.path.unit.alpha(times[0]) ** 2 + c.beta**2",
         "spread = c.beta**2",
         (14, "bound_has_its_closed_form", "variance-preserving"),
     ),
