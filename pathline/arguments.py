@@ -39,8 +39,10 @@ def function(name: str, value: Any, form: str) -> Any:
     return value
 
 
-def whole(name: str, value: Any, least: int = 0) -> int:
+def whole(name: str, value: Any, least: int = 0, purpose: str = "") -> int:
     """A whole number from `least` on: a Python or NumPy integer, or a tensor that holds one.
+
+    A message says what it is at least needed for, if a `purpose` is given.
 
     Raises:
         ValueError: If it is something else, or less.
@@ -55,7 +57,7 @@ def whole(name: str, value: Any, least: int = 0) -> int:
         raise ValueError(f"{name} must be a whole number, got {described(value)}")
     if found < least:
         need = f"at least {least}" if least else "0 or more"
-        raise ValueError(f"{name} must be {need}, got {found}")
+        raise ValueError(f"{name} must be {need}{purpose}, got {found}")
     return found
 
 

@@ -44,9 +44,7 @@ class Sampler(ABC):
         if (steps is None) == (evaluations is None):
             raise ValueError(f"give either steps or evaluations, got steps={steps}, evaluations={evaluations}")
         if steps is None:
-            steps = whole("evaluations", evaluations) // len(self.nodes)
-            if steps < 1:
-                raise ValueError(f"evaluations must be at least {len(self.nodes)} for {self}, got {evaluations}")
+            steps = whole("evaluations", evaluations, len(self.nodes), f" for {self}") // len(self.nodes)
         instance("grid", self.grid, Grid, "UniformGrid() is one")
         return self.grid.times(field, whole("steps", steps, 1))
 
