@@ -35,6 +35,7 @@ TOPICS = (
     "training",
     "resuming",
     "conditions",
+    "precision",
 )
 
 
@@ -62,6 +63,7 @@ TITLES = {
     21: "processes train as one",
     22: "long steps: right or warned of",
     28: "conditions round-trip",
+    29: "precision follows the input",
     30: "two heads: one flow, one SDE",
 }
 

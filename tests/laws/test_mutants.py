@@ -43,6 +43,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        "Python numbers by way of float32",
+        "tensors.py",
+        'dtype=None if hasattr(value, "dtype") else torch.float64',
+        "dtype=None",
+        (29, "python_numbers_are_not_rounded", "guidance-scale"),
+    ),
+    Mutant(
+        "a flow's time in float32",
+        "processes/processes.py",
+        "(-self.theta * time_of(x, time)).exp(), x)",
+        "(-self.theta * time_of(x.float(), time)).exp(), x)",
+        (29, "a_flow_is_exact_on_every_processor", None),
+    ),
+    Mutant(
+        "frequencies that a cast rounds",
+        "networks/embedding.py",
+        "dtype=dtype, device=self.frequencies.device)",
+        "dtype=self.frequencies.dtype, device=self.frequencies.device)",
+        (29, "half_precision_rounds_weights_not_waves", "bfloat16"),
+    ),
+    Mutant(
+        "an exact field that autocast rounds",
+        "tensors.py",
+        "return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()",
+        "return nullcontext()",
+        (29, "autocast_rounds_no_exact_field", None),
+    ),
+    Mutant(
         "a conversion with its determinant's sign lost",
         "paths/predictions.py",
         "m = _wedge(q, p) / _wedge(x, p)",
