@@ -66,7 +66,7 @@ def weights(run: Path, step: int) -> list[bytes]:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"steps": 8},
+        pytest.param({"steps": 8}, marks=pytest.mark.slow),
         {"steps": 8, "learning-rate": 1e-4, "ema": 0.5, "batch-size": 24},
         *(
             pytest.param(changed, marks=pytest.mark.slow)
@@ -111,6 +111,7 @@ def test_the_learning_rate_of_a_leg_is_that_of_its_schedule_over_all_steps(run, 
     assert seen == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_batches_of_another_size_go_on_where_the_earlier_ones_ended(run, monkeypatch):
     places, real = [], Order.rows
 

@@ -133,6 +133,7 @@ def test_files_of_the_same_command_are_replaced_until_they_change(command, run, 
     assert not second.read_bytes().endswith(b" ") and asked(command, run, "--out", first) == 0
 
 
+@pytest.mark.slow
 def test_a_file_of_another_run_or_command_is_refused(run, tmp_path, capsys):
     other = vectors(tmp_path / "other" if (tmp_path / "other").mkdir() is None else tmp_path)
     out = tmp_path / "x.npz"
@@ -167,12 +168,14 @@ def test_a_signal_to_end_leaves_no_litter(run, tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_default_outputs_are_replaced_whatever_they_hold(run):
     (run / "samples" / "sample.png").write_text("anything")
     assert asked("sample", run) == 0 and asked("sample", run) == 0
     assert (run / "samples" / "sample.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_run_and_its_outputs_may_be_moved_together(run, tmp_path):
     assert asked("sample", run, "--out", run.parent / "x.npz") == 0
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
@@ -219,6 +222,7 @@ def test_an_interrupt_leaves_what_was_there_and_no_litter(run, tmp_path, monkeyp
     assert out.read_bytes() == before and {path.name for path in tmp_path.iterdir()} == {"run", "data.csv", "x.npz"}
 
 
+@pytest.mark.slow
 def test_a_link_stays_and_what_it_leads_to_is_replaced(run, tmp_path):
     assert asked("sample", run, "--out", tmp_path / "x.npz") == 0
     (tmp_path / "link.npz").symlink_to(tmp_path / "x.npz")

@@ -111,7 +111,16 @@ def arrays(run, out, *words) -> dict[str, np.ndarray]:
 # ---- batches
 
 
-@pytest.mark.parametrize("way", ["--sampler dpm:2", "--sigma 1", "--sampler dopri5:1e-3", "--grid curvature"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "--sigma 1",
+        *(
+            pytest.param(way, marks=pytest.mark.slow)
+            for way in ("--sampler dpm:2", "--sampler dopri5:1e-3", "--grid curvature")
+        ),
+    ],
+)
 def test_samples_do_not_depend_on_the_size_of_a_batch(way, table, tmp_path):
     words = ["--count", 23, "--seed", 5, *way.split()]
     words += [] if "dopri5" in way else FEW
@@ -123,6 +132,7 @@ def test_samples_do_not_depend_on_the_size_of_a_batch(way, table, tmp_path):
         assert np.allclose(other["x"], found[0]["x"], rtol=1e-5, atol=1e-4) and (other["y"] == found[0]["y"]).all()
 
 
+@pytest.mark.slow
 def test_few_batches_are_in_memory_at_a_time(table, tmp_path, monkeypatch):
     # before: all samples, their noise and what the network makes of them at once
     alive, most, sizes, real = [], [], [], model_module.batches
@@ -197,6 +207,7 @@ def test_an_npz_is_one_that_numpy_saves_and_pathline_reads(table, tmp_path):
     assert out.stat().st_size == (tmp_path / "same.npz").stat().st_size
 
 
+@pytest.mark.slow
 def test_words_of_all_lengths_are_in_one_array(told, tmp_path):
     (tmp_path / "prompts.txt").write_text("cat\nvery long dog asleep\n")
     out = tmp_path / "x.npz"
@@ -210,6 +221,7 @@ def test_words_of_all_lengths_are_in_one_array_over_many_pieces(told, tmp_path, 
     test_words_of_all_lengths_are_in_one_array(told, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_table_is_the_same_in_any_batches(numbered, tmp_path):
     texts = []
     for size in (3, 100):
@@ -223,7 +235,7 @@ def test_a_table_is_the_same_in_any_batches(numbered, tmp_path):
 # ---- folders
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+@pytest.mark.parametrize("mode", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("L", "RGB")), "I;16"])
 def test_single_images_are_read_back_with_their_classes(mode, tmp_path, capsys):
     run = untrained(tmp_path / "run", pl.Config(data=str(pictures(tmp_path / "data", mode)), width=8, depth=1))
     out = tmp_path / "made"
@@ -239,6 +251,7 @@ def test_single_images_are_read_back_with_their_classes(mode, tmp_path, capsys):
     assert "without" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_of_samples_is_replaced_until_it_changes(images, tmp_path, capsys):
     out = tmp_path / "made"
     out.mkdir()
