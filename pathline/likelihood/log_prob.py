@@ -296,7 +296,7 @@ class _Reader:
         """The point at s, over a singular end from or to a time just inside it, and log|det| of the step, if any."""
         if t == s:
             return x, self.nothing(x)
-        schedule, is_data = self.field.path.schedule, max(t, s) == 1
+        schedule, is_data = self.field.path.schedule, bool(max(t, s) > 0.5)
 
         def scale_and_ratio(time: Tensor) -> tuple[Tensor, Tensor]:
             alpha, beta = schedule.alpha(time), schedule.beta(time)

@@ -38,6 +38,9 @@ from pathline.processes.processes import Langevin
 from pathline.sampling.sigmas import Sigma, sigma_of
 from pathline.tensors import Time, exact, meet, time_of
 
+NEARBY = 1e-4  # of an end: elsewhere a map is steep because its units are large, and not for want of digits
+COARSE = 1e-3  # what rounding may move a point of unit size by in one reading
+
 Scale: TypeAlias = Any  # a float, or a tensor where a gradient with respect to time is wanted
 
 
@@ -59,6 +62,16 @@ class Reading(NamedTuple):
                 term = value if _is(n, 1) else n * value
                 found = term if _is(found, 0) else found + term
         return torch.zeros_like(x) if _is(found, 0) else found
+
+    def is_coarse(self, x: Tensor, t: float, span: float) -> bool:
+        """Whether rounding alone would move what is read at t, near an end, and used over this span.
+
+        So it is for a map like (data - x) / beta within 1e-9 of data: float32 does not hold the difference.
+        """
+        if min(t, 1 - t) > NEARBY:
+            return False
+        largest = max(abs(float(scale)) for scale in (self.m, *self.n))
+        return largest * span * torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps > COARSE
 
 
 def _is(scale: Scale, number: float) -> bool:
@@ -147,11 +160,16 @@ class FieldFlow:
         """What the drift is a sum of."""
         return (Term(VELOCITY),)
 
-    def prepare(self, times: Tensor, x: Tensor) -> Tensor:
-        """Read all that a walk along these times will need. Returns where it is singular."""
+    def prepare(self, times: Tensor, x: Tensor, spans: Tensor | float = 0.0) -> Tensor:
+        """Read all that a walk along these times will need.
+
+        Returns where it is singular, or too coarse in the precision of `x` for steps as long as `spans`.
+        """
         readings = read_along(self.field, x, times, *self.terms(times))
         self._readings.update(zip(times.tolist(), readings, strict=True))
-        return torch.tensor([reading.is_singular for reading in readings])
+        each = torch.as_tensor(spans).detach().expand(len(times)).tolist()
+        rows = zip(readings, times.tolist(), each, strict=True)
+        return torch.tensor([reading.is_singular or reading.is_coarse(x, t, span) for reading, t, span in rows])
 
     def reading(self, x: Tensor, t: Tensor) -> Reading:
         """How the drift is read at t: as prepared, or read now."""
@@ -230,10 +248,13 @@ class FieldDiffusion(FieldFlow):
         half[wild[:-1] | wild[1:] | from_data] = torch.inf
         return Decay(half if self.field.path.is_gaussian else torch.zeros_like(half), c.alpha**2, c.beta**2)
 
-    def prepare(self, times: Tensor, x: Tensor) -> Tensor:
-        """Read all that a walk along these times will need. Returns where it is singular."""
+    def prepare(self, times: Tensor, x: Tensor, spans: Tensor | float = 0.0) -> Tensor:
+        """Read all that a walk along these times will need.
+
+        Returns where it is singular, or too coarse in the precision of `x` for steps as long as `spans`.
+        """
         self._sigmas = dict(zip(times.tolist(), self._squared(times).sqrt().tolist(), strict=True))
-        return super().prepare(times, x)
+        return super().prepare(times, x, spans)
 
     def diffusion(self, x: Tensor, t: Time) -> Any:
         """sigma_t: a number, or of shape `(batch,)` where t is."""

@@ -150,7 +150,11 @@ class Multistep(Sampler):
         term = mixed(field, self.kind) if field.path.is_gaussian else Term(VELOCITY, of=VELOCITY)
         readings = read_along(field, x, times[:-1], term)
         c = field.path.unit.at(times)
-        is_readable = tuple(not reading.is_singular for reading in readings)
+        spans = times.diff().abs().tolist()
+        is_readable = tuple(
+            not (reading.is_singular or reading.is_coarse(x, t, span))
+            for reading, t, span in zip(readings, times[:-1].tolist(), spans, strict=True)
+        )
         steps = _steps(self, tuple(c.alpha.tolist()), tuple(c.beta.tolist()), is_readable)
         return self._walk(field, x, times, readings, steps)
 

@@ -34,11 +34,12 @@ class Parts(NamedTuple):
     data: Reading
     noise: Reading
     gap: Reading | None = None
+    is_coarse: bool = False
 
     @property
     def is_singular(self) -> bool:
-        """Whether the point does not settle both."""
-        return self.data.is_singular or self.noise.is_singular
+        """Whether the point does not settle both, or only to within too coarse a rounding."""
+        return self.data.is_singular or self.noise.is_singular or self.is_coarse
 
     def read(self, x: Tensor, values: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Data and noise of the flow, and the gap where two heads tell of one."""
@@ -63,7 +64,12 @@ class Renewal(Solver):
         if bool((kept < 1).any()) and is_two_headed(field):
             gaps = read_along(field, x, times, Term(NOISE, of=VELOCITY), Term(NOISE, -1.0, of=SCORE))
         scales = (field.path.schedule.alpha(times).tolist(), field.path.schedule.beta(times).tolist())
-        rows = zip(times.tolist(), *scales, data, noise, gaps, strict=True)
+        spans = times.diff().abs().tolist()
+        coarse = [
+            any(reading.is_coarse(x, t, span) for reading in pair)
+            for *pair, t, span in zip(data, noise, times.tolist(), (*spans, spans[-1]), strict=True)
+        ]
+        rows = zip(times.tolist(), *scales, data, noise, gaps, coarse, strict=True)
         self.parts = {t: Parts(*row) for t, *row in rows}
 
     def check(self, process: Any, times: Tensor) -> None:
@@ -86,7 +92,9 @@ class Renewal(Solver):
             part = renewed(b, kept, None, x / a.beta, noise)
             return b.alpha * b.data(part, self.field.values(part, b.data.t)) + part
         part = b.alpha / a.alpha * x  # pure data, which is known: the noise is fresh, or read at s
-        return part + b.beta * (noise(x) if kept == 0 else b.noise(part, self.field.values(part, b.noise.t)))
+        if kept == 0:
+            return part + b.beta * noise(x)
+        return part + renewed(b, kept, None, b.noise(part, self.field.values(part, b.noise.t)), noise)
 
 
 def renewed(to: Parts, kept: float, data: Tensor | None, old: Tensor, noise: Draw, gap: Tensor | None = None) -> Tensor:

@@ -197,6 +197,7 @@ def guarded(solver: RungeKutta, process: FieldFlow, x: Tensor, starts: Tensor, s
 
 
 def _is_singular(nodes: tuple[float, ...], process: FieldFlow, x: Tensor, starts: Tensor, stops: Tensor) -> Tensor:
-    """Which of the steps would read what has no finite value; all that they read is read ahead."""
+    """Which of the steps would read what has no finite value, or too coarse a one; all of it is read ahead."""
     stages = torch.stack([between(starts, stops, c) for c in nodes])
-    return process.prepare(stages.flatten(), x).reshape(stages.shape).any(0)
+    spans = (stops - starts).abs().expand_as(stages)
+    return process.prepare(stages.flatten(), x, spans.flatten()).reshape(stages.shape).any(0)

@@ -8,6 +8,7 @@ import torch
 
 import pathline as pl
 from pathline.fields.field import Field
+from pathline.noise import Noise
 
 
 def mixture_field(head=pl.VELOCITY, dtype=torch.float32):
@@ -107,3 +108,34 @@ def test_edit_and_invert_say_it_too():
     x = torch.ones(4, 2)
     with pytest.raises(ValueError, match="4 of 4 samples are not finite"):
         pl.invert(Bursting(-9), x, pl.DDIM(), 5)
+
+
+NEAR = [(0.0, 1 - 1e-9), (1e-9, 1.0), (1e-8, 1 - 1e-10)]
+SAMPLERS = [
+    pl.ODESampler(),
+    pl.DDIM(),
+    pl.default_sampler(),
+    pl.SDESampler(1.0),
+    pl.ExponentialSDE(1.0),
+    pl.AdaptiveSampler(),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:sigma renews")
+@pytest.mark.parametrize("ends", NEAR, ids=str)
+@pytest.mark.parametrize("head", [pl.DATA, pl.NOISE, pl.VELOCITY, pl.SCORE], ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_grids_that_almost_reach_an_end_are_right_in_float32(sampler, head, ends):
+    """As in float64, or as the grid that reaches the end, up and down; before, up to 1e2 away from both."""
+    whole = torch.linspace(0, 1, 11, dtype=torch.float64)
+    almost = whole.clone()
+    almost[0], almost[-1] = ends
+    for is_down in (False, True):
+        found = []
+        for times, dtype in ((almost, torch.float32), (whole, torch.float32), (almost, torch.float64)):
+            x = Noise(1).normal((20, 2), dtype=dtype)
+            with torch.no_grad():
+                *_, x = sampler.walk(mixture_field(head, dtype), x, times.flip(0) if is_down else times, Noise(2))
+            found.append(x.double())
+        assert min((found[0] - other).abs().max() for other in found[1:]) < 0.1  # they are other methods near the end
