@@ -80,6 +80,8 @@ def is_transformed() -> bool:
 
 def unrounded(x: Tensor) -> AbstractContextManager[Any]:
     """Where what is computed on the device of `x` is not rounded by an autocast: what is exact must stay so."""
+    if not isinstance(x, Tensor) or x.is_meta:  # the first is refused by its name, the second computes nothing
+        return nullcontext()
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
