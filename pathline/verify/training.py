@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pathline.conditions import CLASS
 from pathline.fields.network import NetworkField
 from pathline.metrics.transport import transport_cost
 from pathline.networks.mlp import MLP
@@ -229,12 +230,12 @@ def processes_train_as_one(coupling: Coupling) -> Iterator[Figure]:
 
 def _looked_at(loss: MatchingLoss, size: int, steps: int = 3, batch_size: int = 7) -> tuple[list[Tensor], Tensor]:
     """What processes see in some steps, in the order of the samples, and the mean of their gradients."""
-    data, y, found = points(40, 2, seed=99), torch.arange(40) % 3, []
+    data, y, found = points(40, 2, seed=99), {CLASS: torch.arange(40) % 3}, []
     total = torch.zeros((), dtype=torch.float64)
     for step, rank in itertools.product(range(steps), range(size)):
         batches = Batches(loss, data, y, batch_size, 2, NONE, Group(rank, size), is_channels_last=False)
         for piece in batches.make(step, batches.rows(Order(len(data), loss.noise), step)):
-            found.append((piece.point.data, piece.point.noise, piece.point.t, piece.y))
+            found.append((piece.point.data, piece.point.noise, piece.point.t, piece.y[CLASS]))
             total = total + loss(piece.point, piece.y) * piece.share / size
     gradient = torch.autograd.grad(total, list(loss.parameters()))
     return [torch.cat(values) for values in zip(*found, strict=True)], torch.cat([g.flatten() for g in gradient])

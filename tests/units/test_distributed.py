@@ -40,11 +40,12 @@ def looked_at(size, batch_size, pieces=1, coupling=None, steps=4):
     found, share = [], []
     for step in range(steps):
         for rank in range(size):
-            batches = Batches(loss(coupling), DATA, Y, batch_size, pieces, NONE, Group(rank, size), False)
+            batches = Batches(loss(coupling), DATA, {"class": Y}, batch_size, pieces, NONE, Group(rank, size), False)
             rows = batches.rows(Order(len(DATA), batches.loss.noise), step)
             made = batches.make(step, rows)
             assert len(made) == pieces
-            found += [(piece.point.data, piece.point.noise, piece.point.x, piece.point.t, piece.y) for piece in made]
+            points = [(piece.point, piece.y["class"]) for piece in made]
+            found += [(point.data, point.noise, point.x, point.t, labels) for point, labels in points]
             share.append([piece.share for piece in made])
     return [torch.cat(values) for values in zip(*found, strict=True)], share
 
@@ -119,8 +120,10 @@ def test_weights_are_not_shared_out_in_one_process():
 # ---- two processes that really talk: this file is their program
 
 PARTS = [(8, 1), (7, 1), (7, 2), (2, 1)]  # sizes of a batch, and in how many pieces
-WILD = DATA.clone()
-WILD[Order(len(DATA), loss().noise).rows(7 + 5, 1)] = torch.inf  # the sixth sample of step 2 is the second process's
+WILD = DATA.double()
+WILD[Order(len(DATA), loss().noise).rows(7 + 5, 1)] = (
+    1e200  # its error overflows; the sixth sample of step 2 is the second process's
+)
 
 
 def sharing(group):

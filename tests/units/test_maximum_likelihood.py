@@ -71,7 +71,7 @@ def test_labels_are_dropped_in_training_only():
     model = field(classes=3)
     loss = pl.MaximumLikelihood(model, steps=3, divergence=pl.Exact(), drop=0.5)
     null, own = (-pl.log_prob(model.given(y), DATA.double(), solver=pl.RK4, steps=3) / 2 for y in (None, Y))
-    gone = loss.dropped(Y, 0, len(DATA)) == 3
+    gone = loss.dropped(Y, 0, len(DATA))["class"] == 3
     assert 3 < int(gone.sum()) < 20
     even = float(
         loss.errors(loss.draw(DATA.double(), 0)._replace(shift=None), loss.dropped(Y, 0, len(DATA))).detach().mean()
@@ -288,9 +288,10 @@ def test_processes_look_together_at_what_one_would(size, pieces):
         found = []
         for step in range(4):
             for rank in range(size):
-                batches = Batches(loss, DATA, Y, 8, pieces, NONE, Group(rank, size), False)
+                batches = Batches(loss, DATA, {"class": Y}, 8, pieces, NONE, Group(rank, size), False)
                 for piece in batches.make(step, batches.rows(Order(len(DATA), loss.noise), step)):
-                    found.append((piece.point.data, piece.point.vectors.transpose(0, 1), piece.point.shift, piece.y))
+                    point, labels = piece.point, piece.y["class"]
+                    found.append((point.data, point.vectors.transpose(0, 1), point.shift, labels))
         return [torch.cat(values) for values in zip(*found, strict=True)]
 
     assert all(map(torch.equal, seen(size, pieces), seen(1, 1)))
