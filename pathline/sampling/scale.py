@@ -52,7 +52,7 @@ def warn_of_scale(field: Field, x: Tensor, times: Tensor, what: str, stacklevel:
         warnings.warn(
             f"the spread of the {what} is about {spread:.2g}, and the grid of {len(times) - 1} steps is laid for data "
             f"of about unit size: one step takes {longest:.0%} of the way on which noise turns into data of that size, "
-            "so the result may be far off. Divide data by its standard deviation before training, or tell the path: "
-            "GaussianPath(schedule, scale=...) with it",
+            "so the result may be far off. Take more steps; or, where all data is of that size, divide it by its "
+            "standard deviation before training, or tell the path: GaussianPath(schedule, scale=...) with it",
             stacklevel=stacklevel,
         )

@@ -121,9 +121,7 @@ def test_weights_are_not_shared_out_in_one_process():
 
 PARTS = [(8, 1), (7, 1), (7, 2), (2, 1)]  # sizes of a batch, and in how many pieces
 WILD = DATA.double()
-WILD[Order(len(DATA), loss().noise).rows(7 + 5, 1)] = (
-    1e200  # its error overflows; the sixth sample of step 2 is the second process's
-)
+WILD[Order(len(DATA), loss().noise).rows(7 + 5, 1)] = 1e200  # overflows; sample 6 of step 2 is the second process's
 
 
 def sharing(group):
