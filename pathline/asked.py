@@ -21,7 +21,7 @@ from pathline.conditions import CLASS, NUMBERS, TEXT, by_kind, column_of
 from pathline.data.classes import name_of
 from pathline.fields.field import Field
 from pathline.fields.network import NetworkField
-from pathline.runs import Run, guided
+from pathline.runs import CONDITIONS, Run, guided
 
 FAR = 0.25  # of the range of the training samples: beyond so much more a number is asked for that was never seen
 
@@ -189,7 +189,12 @@ def _numbers(run: Run, value: Any) -> torch.Tensor:
 
 
 def _warn_of_far_numbers(run: Run, values: torch.Tensor, dashes: str) -> None:
-    """Warn of numbers that lie farther outside those of the training samples than these are apart, times `FAR`."""
+    """Warn of numbers that lie farther outside those of the training samples than these are apart, times `FAR`.
+
+    Given numbers need nothing of the training samples: where these are gone, there is nothing to compare with.
+    """
+    if not (run.folder / CONDITIONS).exists():
+        return
     kept = run.kept()[NUMBERS].double()
     low, high = kept.amin(0), kept.amax(0)
     margin = FAR * (high - low)

@@ -350,7 +350,8 @@ class Config:
         """A new field for samples of this shape: the same weights for the same seed."""
         names = self.prediction.split(",")
         heads = tuple(build(Prediction, name.strip()) for name in names)
-        path = BridgePath(self.bridge) if self.is_bridge else GaussianPath(build(Schedule, self.schedule))
+        schedule = build(Schedule, self.schedule)
+        path = BridgePath(self.bridge) if self.is_bridge else GaussianPath(schedule, scale=1.0)  # data is normalised
         build(Augmentation, self.augmentation)(torch.zeros(1, *shape), Noise(0))  # refused now if these cannot have it
         whole = path.interval(heads, VELOCITY)
         if isinstance(path, BridgePath) and path.sigma and not (0.0 in whole and 1.0 in whole):

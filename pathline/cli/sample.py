@@ -18,7 +18,7 @@ from pathline.cli.outputs import Outputs
 from pathline.cli.progress import counting
 from pathline.cli.samplers import check_grid, on_grid, sampler_of, words_of
 from pathline.cli.terminal import Terminal, say, warn
-from pathline.cli.written import check, written
+from pathline.cli.written import OF_FILES, check, written
 from pathline.fields.network import NetworkField
 from pathline.model import Batch, batches
 from pathline.noise import Noise
@@ -119,7 +119,7 @@ def _outputs(run: Run, arguments: Arguments) -> tuple[Outputs, str]:
     """
     default = run.samples_folder / "sample.png"
     out = Path(arguments.out or default)
-    is_folder = str(arguments.out).endswith(("/", os.sep)) or out.is_dir()
+    is_folder = str(arguments.out).endswith(("/", os.sep)) or (out.is_dir() and out.suffix.lower() not in OF_FILES)
     suffix = "" if is_folder else out.suffix.lower() or "."
     check(run, arguments.count, out, suffix)
     read = [] if arguments.prompts is None else [str(arguments.prompts)]

@@ -17,6 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from pathline.conditions import CLASS
+from pathline.data.arrays import shape_of
 from pathline.data.columns import list_of
 from pathline.data.files import ARRAYS, TABLES, FileSource
 from pathline.data.images import ImageFolderSource
@@ -179,7 +180,8 @@ def _loaded(data: str, run: Run, is_free: bool) -> tuple[Samples, str]:
     sizes: dict[str, Any] = {"size": config.size} if "size" in known else {}
     if (config.columns or config.drop_columns) and data.lower().endswith(TABLES):
         sizes["columns"] = list_of(run.columns)
-    sizes |= {"kind": "images"} if len(run.shape) == 3 and data.lower().endswith(ARRAYS) else {}
+    if len(run.shape) == 3 and data.lower().endswith(ARRAYS) and len(shape_of(Path(data))) in (3, 4):
+        sizes["kind"] = "images"  # arrays of other axes are no images, and are refused as what they are
     sizes |= {"skip_bad": config.skip_bad} if "is_forgiving" in known else {}
     is_table = not isinstance(source, FileSource) or data.lower().endswith(TABLES)
     columns = {"label": config.label, "numbers": config.numbers}

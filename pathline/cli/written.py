@@ -37,6 +37,7 @@ from pathline.plots.axes import save
 from pathline.quoting import drawn
 from pathline.runs import Run
 
+OF_FILES = (".png", ".npz", ".csv")  # what ends so is a file, even if there is a folder of that name
 COLUMNS = 10  # of one picture of images
 MOST_IMAGES = 9000  # in one picture, of which matplotlib draws 65,536 pixels at most
 CHUNK = 1 << 14  # conditions at a time
@@ -59,10 +60,12 @@ def check(run: Run, count: int, out: Path, suffix: str) -> None:
         ValueError: If so.
     """
     is_image = len(run.shape) == 3
-    if suffix not in (".png", ".npz", ".csv", ""):
+    if suffix not in (*OF_FILES, ""):
         raise ValueError(f"--out must end in .png, .npz or .csv, or in / for a folder of single images, got {out}")
     if suffix == ".csv" and len(run.shape) != 1:
-        raise ValueError(f"--out must end in .npz for numbers of samples of shape {run.shape}, got {out}")
+        raise ValueError(
+            f"--out must end in {'.png or ' if is_image else ''}.npz for samples of shape {run.shape}, got {out}"
+        )
     if not suffix and not (is_image and run.shape[0] in (1, 3)):
         way_out = ".npz, .csv or .png" if len(run.shape) == 1 else ".npz"
         raise ValueError(

@@ -96,6 +96,8 @@ class Codec:
         if found >= 0:
             return found
         n, some = len(self.classes), ", ".join(self.classes)
+        if self.classes == tuple(map(str, range(n))):
+            raise ValueError(f"must be one of {' or '.join(self.classes) if n < 3 else f'0 to {n - 1}'}, got {name!r}")
         if self._has_indices:
             raise ValueError(f"must be one of {some}, or an index from 0 to {n - 1}, got {name!r}")
         raise ValueError(

@@ -121,6 +121,7 @@ class NumberEmbedding(nn.Module):
             )
         if is_eager(y) and y.device.type == "cpu" and y.isinf().any():
             raise ValueError(f"y must be finite, or NaN for none, got {float(y[y.isinf()][0])}")
+        y = y.to(self.waves.frequencies.dtype)  # as precise as the network, in whatever type they are given
         is_none = y.isnan().any(1, keepdim=True)
         known = torch.where(is_none, 0.0, y)  # before the waves: a NaN would reach the gradients
         seen = torch.cat((known.to(self.none.dtype), self.waves(known, self.none.dtype)), 1)

@@ -166,7 +166,9 @@ class GaussianPath(Path):
         schedule: How much data and noise a point holds at a time.
         scale: The standard deviation of the data, if it is far from 1. It changes nothing in the path: it tells
             samplers and `log_prob` where to stop along it, so that data times 100 is sampled as well as data of unit
-            size. Exact fields measure it. It does not count in comparisons of paths.
+            size. A scale of 1 says that data is of unit size, as after a normalisation: steps are those of a path
+            without a scale, and samples of another size are the field's fault, of which no warning blames the steps.
+            Exact fields measure it. It does not count in comparisons of paths.
 
     Raises:
         ValueError: If the scale is not positive.

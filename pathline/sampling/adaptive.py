@@ -118,10 +118,10 @@ class _Flow:
 def point_size(field: Field, x: Tensor, t: Tensor) -> Tensor | float:
     """How large points are at their times, shaped to multiply `x`: what an absolute tolerance is relative to.
 
-    Where the path knows the scale of its data it is sqrt((scale alpha)^2 + beta^2), else 1; but a sample that is itself
-    larger or smaller than 1 by more than a factor ALONE is measured by its own size.
+    Where the path knows a scale of its data other than 1 it is sqrt((scale alpha)^2 + beta^2), else 1; but a sample
+    that is itself larger or smaller than 1 by more than a factor ALONE is measured by its own size.
     """
-    if field.path.scale is not None:
+    if field.path.scale not in (None, 1.0):
         unit, times = field.path.unit, t.to("cpu", torch.float64)
         size = (unit.alpha(times) ** 2 + unit.beta(times) ** 2).sqrt().to(x.device, x.dtype)
         return meet(size, x)

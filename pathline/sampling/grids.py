@@ -233,7 +233,7 @@ def times_at(schedule: Schedule, share: Tensor) -> Tensor:
 
 
 def spread_out(path: Path, start: Tensor, stop: Tensor, steps: int) -> Tensor:
-    """Steps + 1 times from start to stop, even in time; or in this clock where the scale of the data is known.
+    """Steps + 1 times from start to stop, even in time; or in this clock where the data has a known scale, not 1.
 
         log(1 + scale s)  if it is above 1,   -log(1 + (1 - s) / scale)  if it is below,
 
@@ -241,7 +241,7 @@ def spread_out(path: Path, start: Tensor, stop: Tensor, steps: int) -> Tensor:
     is large, wherever the two are of one size, and even in their logarithm where one is far above the other.
     """
     way = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    if path.scale is None:
+    if path.scale is None or path.scale == 1:
         return torch.lerp(start, stop, way)
     schedule, scale = path.schedule, path.scale
     first, last = share_of(schedule, torch.tensor([0.0, 1.0], dtype=torch.float64)).unbind()

@@ -50,6 +50,17 @@ def test_an_edit_that_changes_what_weights_mean_is_refused(trained, edit, words,
     assert "has been edited" in told.err and words in told.err and told.err.count("\n") == 1
 
 
+def test_info_tells_of_an_edit(trained, capsys):
+    path = trained / "config.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(before) | {"prediction": "noise"}))
+        assert main(["info", str(trained)]) == 1
+    finally:
+        path.write_text(before)
+    assert "has been edited" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_checkpoint_of_before_is_opened_as_it_is(trained):
     run = Run.open(trained)
     found = checkpoint.load(trained, 1)

@@ -113,6 +113,11 @@ def test_a_declared_scale_is_as_good_as_a_known_one(scale: float) -> None:
     assert torch.equal(sampled(Unaware(scale, scale), 1.0), sampled(known, 1.0))
 
 
+def test_a_declared_scale_of_one_changes_no_sample_and_blames_no_steps() -> None:
+    assert torch.equal(sampled(Unaware(1.0, 1.0), 1.0), sampled(Unaware(1.0), 1.0))
+    pl.sample(Unaware(100.0, 1.0), (100, 1), seed=0)  # before: a warning to normalise data, which was normalised
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
 def test_data_of_about_unit_size_is_sampled_as_before(scale: float) -> None:
     with warnings.catch_warnings():

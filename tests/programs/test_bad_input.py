@@ -107,7 +107,7 @@ COMMANDS = [
     Row("unknown network", "train digits --network unett", ("'unett'", "did you mean 'unet'")),
     Row("network for other data", "train digits --network mlp", ("'mlp' is for vectors", "'unet'")),
     Row("width", "train digits --width 12", ("width a multiple of 8", "12")),
-    Row("depth", "train digits --steps 1 --width 8 --depth 5", ("depth", "5", "(1, 8, 8)")),
+    Row("depth", "train digits --steps 1 --width 8 --depth 5", ("--depth 5", "multiples of 16", "8x8", "--depth 4")),
     Row(
         "folder below a file", "train moons --steps 1 --out {here}/a.txt/run", ("cannot write", "a.txt", "--out"),
         {"a.txt": "mine"},
@@ -118,7 +118,8 @@ COMMANDS = [
     ),
     Row("folder with a run", "train moons --steps 1 --out {moons}", ("exists already", "--resume", "--overwrite")),
     Row(
-        "overwriting no run", "train moons --steps 1 --out {here} --overwrite", ("no run folder", "config.json"),
+        "overwriting no run", "train moons --steps 1 --out {here} --overwrite",
+        ("exists already and is no run", "neither --resume nor --overwrite", "another folder with --out"),
         {"thesis.tex": "mine"},
     ),
     Row("resume of nothing", "train --resume {here}/nothing", ("nothing", "no run folder")),
@@ -243,7 +244,7 @@ ARRAYS = [
     array("no arrays", {}, "my.npz must hold an array x", "got none"),
     array("more than x and y", {"x": np.zeros((3, 2)), "z": np.zeros(3)}, "array x, and y", "got x, z"),
     array("y of another length", {"x": np.zeros((3, 2)), "y": np.zeros(4)}, "y must have shape (3,)", "got (4,)"),
-    array("words in columns", {"x": np.zeros((3, 2)), "y": np.full((3, 1), "a")}, "y must have shape (3,)", "(3, 1)"),
+    array("words in columns", {"x": np.zeros((3, 2)), "y": np.full((3, 2), "a")}, "y must have shape (3,)", "(3, 2)"),
     array("too few numbers", {"x": np.zeros((3, 2)), "y": np.zeros((2, 2))}, "each of the 3 samples", "(2, 2)"),
     array("y with NaN", {"x": np.zeros((3, 2)), "y": np.array([0, np.nan, 0])}, "y[1] must be a finite number", "nan"),
     array("y unlike any other", {"x": np.zeros((3, 2)), "y": np.arange(3)}, "a different one for each of the 3"),
@@ -294,8 +295,14 @@ DAMAGED = [
         ("value", "config.json", other(b'"width": 8', b'"width": 0'), ("config.json", "width", "0")),
         ("no shape", "config.json", other(b'"shape"', b'"shap"'), ("config.json is damaged", "shape")),
         ("scale", "config.json", other(b'"scale": 8.0', b'"scale": 0'), ("config.json is damaged", "scale positive")),
-        ("other model", "config.json", other(b'"width": 8', b'"width": 16'), (f"{STEP[12:]} holds another model",)),
     )
+] + [
+    Row(
+        f"other model, {command}", f"{command} {{digits}}",
+        ("config.json has been edited", "width is 16", f"{STEP[12:]} was trained with 8", "put it back"), {},
+        ("config.json", other(b'"width": 8', b'"width": 16')),
+    )
+    for command in ("sample", "train --resume")
 ] + [
     Row("a line of metrics", "info {digits}", ("metrics.jsonl", "line 1"), {}, ("metrics.jsonl", lambda b: b"5\n" + b)),
     Row("metrics", "info {digits}", ("metrics.jsonl", "line 1"), {}, ("metrics.jsonl", lambda b: b'{"st\n' + b)),

@@ -410,8 +410,10 @@ def test_a_run_on_a_file_has_the_files_name(flags, folder, tiny, tmp_path, monke
 def test_a_few_rows_are_enough(tiny, tmp_path):
     (tmp_path / "few.csv").write_text("a,b,c\n1,2,x\n1,3,y\n1,5,x\n1,9,z\n")
     done("train", "vectors", "--data", tmp_path / "few.csv", "--label", "c", *tiny, "--out", tmp_path / "run")
-    assert pl.Run.open(tmp_path / "run").normalisation.scale[0] == 1
-    done("sample", tmp_path / "run", "--count", 3, "--steps", 2)
+    assert pl.Run.open(tmp_path / "run").normalisation.scale[0] == 0  # a column that never changes
+    done("sample", tmp_path / "run", "--count", 3, "--steps", 2, "--out", tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as made:
+        assert (made["x"][:, 0] == 1).all() and len({*made["x"][:, 1]}) == 3
 
 
 def test_pictures_from_a_file_are_trained_on(tiny, tmp_path):

@@ -59,7 +59,7 @@ def test_vectors_are_scored_as_by_the_library_in_the_units_of_the_data(moons, tm
         nats = pl.log_prob(run.field().given(y), run.normalisation.into(x), steps=6).double()
     nats = nats.numpy() - 2 * math.log(run.normalisation.scale)
     assert np.allclose(column(rows), nats, atol=2e-5)
-    assert [row["class"] for row in rows] == [run.classes[k] for k in y]
+    assert [row["class"] for row in rows] == [run.classes[k] for k in y["class"]]
     samples = run.config.load()
     assert torch.equal(samples.x[column(rows, "index").astype(int)], x)
     assert np.allclose(column(rows, "bits_per_dim"), -nats / (2 * math.log(2)), atol=1e-4)
@@ -261,7 +261,7 @@ REFUSED = {
     "guidance without classes": ("{bare} --guidance 2", ("--guidance needs a model with classes", "bare")),
     "no condition to leave out": ("{bare} --unconditional", ("--unconditional needs a model with classes", "bare")),
     "guidance by nothing": ("{moons} --unconditional --guidance 2", ("--guidance", "--unconditional", "leave out")),
-    "guidance of NaN": ("{moons} --guidance nan", ("--guidance must be a finite number", "nan")),
+    "guidance of NaN": ("{moons} --guidance nan", ("--guidance must be a number", "nan")),
     "changed data": ("{bare}", ("moons has changed", "--data")),
     "a hole in the data": ("{flowers} --data {here}/hole.csv", ("hole.csv", "line 3", "'petal'", "nan")),
     "a column too few": ("{flowers} --data {here}/few.csv", ("few.csv", "no 'price $'", "petal")),

@@ -188,7 +188,7 @@ def test_a_run_keeps_the_units_of_its_numbers_and_some_of_them(doses):
 
 
 def test_the_card_and_the_info_name_the_numbers(doses, capsys):
-    assert "| conditioned on | age, dose $ |" in (doses / "README.md").read_text()
+    assert r"| conditioned on | age, dose \$ |" in (doses / "README.md").read_text()
     assert "A conditional model of" in (doses / "README.md").read_text()
     assert main(["info", str(doses)]) == 0
     assert "conditioned on" in (said := capsys.readouterr().out) and "dose $" in said
