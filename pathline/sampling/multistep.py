@@ -129,7 +129,7 @@ class Multistep(Sampler):
 
     @classmethod
     def deis(cls, order: int = 2) -> Multistep:
-        """The exponential integrator of the noise in log-SNR."""
+        """The exponential integrator of the noise in log-SNR; its last step, to pure data, is in the share of data."""
         return cls(NOISE, order, is_logarithmic=True)
 
     @classmethod
@@ -184,21 +184,24 @@ class Multistep(Sampler):
         """Every step of a grid, from the coefficients of the path at its times, in float64."""
         mix = MIXES[self.kind]
         w, size = mix.p * c.beta - mix.r * c.alpha, c.alpha + c.beta
-        logit = c.alpha.log() - c.beta.log()
-        clock = logit if self.is_logarithmic else c.alpha / size
+        logit, share = c.alpha.log() - c.beta.log(), c.alpha / size
+        clock = logit if self.is_logarithmic else share
         is_faint = (w / size)[:-1].abs() < FAINT * (w / size)[1:].abs()
         steps: list[Step] = []
         known: list[int] = []  # the times whose values a step may use, the latest first
 
         def weights(t: int, s: int, nodes: list[int]) -> list[Tensor]:
             """Of the values at as many nodes as are near enough for the step; none if it cannot be corrected."""
-            usable = [node for node in nodes if clock[node].isfinite() and clock[s].isfinite()] or nodes[:1]
+            y, is_logarithmic = clock, self.is_logarithmic
+            if self.kind == NOISE and not logit[s].isfinite():  # log-SNR never ends, but the noise at data is finite
+                y, is_logarithmic = share, False
+            usable = [node for node in nodes if y[node].isfinite() and y[s].isfinite()] or nodes[:1]
             whole = (c.alpha[s] * c.beta[t] - c.alpha[t] * c.beta[s]) / w[t]  # w_s (c_s - c_t), without quadrature
             while True:
                 if w[s] == 0:  # only data is left, or only noise: x_s is what q is there
-                    b = _lagrange(clock[usable], clock[s, None])[:, 0]
+                    b = _lagrange(y[usable], y[s, None])[:, 0]
                 else:
-                    b = self._integrals(logit[t], logit[s], clock[usable])
+                    b = self._integrals(logit[t], logit[s], y[usable], is_logarithmic)
                 b = b * (whole / b.sum())
                 others = sum(float(weight.detach().abs()) for node, weight in zip(usable, b, strict=True) if node != t)
                 if others <= REACH ** (len(usable) - 1) * size[s]:
@@ -220,8 +223,8 @@ class Multistep(Sampler):
             steps.append(Step(w[k + 1] / w[k], weights(k, k + 1, known[: self.order])))
         return steps
 
-    def _integrals(self, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
-        """The integrals of l_j dc between two values of log(alpha / beta), with nodes on the clock."""
+    def _integrals(self, t: Tensor, s: Tensor, nodes: Tensor, is_logarithmic: bool) -> Tensor:
+        """The integrals of l_j dc between two values of log(alpha / beta), with nodes in that or in share of data."""
         mix = MIXES[self.kind]
         if self.kind != VELOCITY and t.isfinite() and s.isfinite():
             logit = (t + s) / 2 + (s - t) / 2 * NODES
@@ -232,7 +235,7 @@ class Multistep(Sampler):
             share = (a + b) / 2 + (b - a) / 2 * NODES
             rest, logit, measure = 1 - share, share.logit(), (b - a) / 2 * WEIGHTS
         measure = measure / (mix.p * rest - mix.r * share) ** 2  # dc, by d share = share rest d logit
-        return _lagrange(nodes, logit if self.is_logarithmic else share) @ measure
+        return _lagrange(nodes, logit if is_logarithmic else share) @ measure
 
 
 @lru_cache(maxsize=64)  # many batches are walked along one grid

@@ -166,7 +166,7 @@ def test_ddim_with_noise_and_ancestral_sampling(unet, eta, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         "pathline.sampling.renewal.renewed",
-        lambda to, kept, data, old, noise: _renewed(to, kept, data, old, drawn),
+        lambda to, kept, data, old, noise, gap: _renewed(to, kept, data, old, drawn),
     )
     end = ours(field, x, times_of(scheduler), pl.DDIM(eta))
     it = iter([*drawn, torch.zeros_like(x)])  # nothing is drawn in the last step
@@ -190,7 +190,7 @@ def test_ddpm_is_ddim_that_renews_all_noise(unet, monkeypatch):
     x, drawn = draw(2, 1, 8, 8), []
     monkeypatch.setattr(
         "pathline.sampling.renewal.renewed",
-        lambda to, kept, data, old, noise: _renewed(to, kept, data, old, drawn),
+        lambda to, kept, data, old, noise, gap: _renewed(to, kept, data, old, drawn),
     )
     end = ours(ForeignField.from_diffusers(unet, scheduler), x, times_of(scheduler), pl.DDIM(1.0))
     it = iter(drawn)
@@ -911,6 +911,7 @@ def test_a_null_may_come_in_a_batch_of_one(prompted):
     assert field.null["encoder_hidden_states"].shape == (1, 5, 6)
 
 
+@pytest.mark.filterwarnings("ignore:the spread of the samples")  # of a network that was never trained
 @pytest.mark.parametrize("bound", ["null", "given", "keywords"])
 def test_a_module_of_half_precision(prompted, bound):
     half, empty, x = copy.deepcopy(prompted).bfloat16(), draw(5, 6, dtype=torch.float32), draw(3, 2, 8, 8).float()

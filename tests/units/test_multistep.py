@@ -230,14 +230,14 @@ def test_a_bridge_is_walked_by_its_velocity_and_by_nothing_else(sigma):
             method.walk(Bridge(sigma), points(3), LINE)
 
 
-def test_of_several_heads_a_kind_is_read_from_its_own():
+def test_of_several_heads_the_velocity_is_followed_and_no_other():
     class Two(pl.Field):
         def __init__(self):
             super().__init__()
             self.path, self.prediction = pl.GaussianPath(pl.LinearSchedule()), (pl.VELOCITY, pl.DATA)
 
         def forward(self, x, t):
-            return torch.full_like(x, math.nan), torch.full_like(x, 3.0)  # the first is not to be used
+            return (3 - x) / (1 - t), torch.full_like(x, math.nan)  # the second is not to be used
 
     *_, end = pl.Multistep.dpm(2).walk(Two(), points(3), LINE)
     assert torch.allclose(end, torch.full_like(end, 3.0))
