@@ -760,8 +760,8 @@ MUTANTS = [
     Mutant(
         "the clocks swapped between nodes and places",
         "sampling/multistep.py",
-        "_lagrange(nodes, logit if self.is_logarithmic else share)",
-        "_lagrange(nodes, share if self.is_logarithmic else logit)",
+        "_lagrange(nodes, logit if is_logarithmic else share)",
+        "_lagrange(nodes, share if is_logarithmic else logit)",
         (9, "multistep_method_has_its_order", "deis:2"),
     ),
     Mutant(
