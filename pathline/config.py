@@ -318,21 +318,25 @@ class Config:
         unseen = pairs[samples.y["text"]]
         return replace(samples, unseen=unseen if samples.unseen is None else samples.unseen | unseen)
 
-    def load_start(self, shape: tuple[int, ...], units: Normalisation, count: int | None = None) -> Tensor | None:
+    def load_start(
+        self, shape: tuple[int, ...], units: Normalisation, count: int | None = None, columns: tuple[str, ...] = ()
+    ) -> Tensor | None:
         """What paths begin at, in the units of the model; None for noise.
 
         Args:
             shape: Of a sample of the data.
             units: Of the data.
             count: The samples of the data, held-out ones too; those of a paired start must be as many.
+            columns: The names of the data's columns: those of the start are taken by their names, in this order.
 
         Raises:
-            ValueError: If its samples have another shape than the data, or are paired and not as many.
+            ValueError: If its samples have another shape than the data, lack a column, or are paired and not as many.
         """
         if not self.is_bridge:
             return None
         is_of_images = len(shape) == 3 and self.start.lower().endswith(ARRAYS)
         found = source_of(self.start, kind="images" if is_of_images else AUTO).load()
+        found = found.ordered(columns, f"start must have the columns of {self.data}, and {self.start}")
         if found.shape != shape:
             raise ValueError(
                 f"start must have samples of the data's shape, {shape}, got {found.shape} from {self.start}"

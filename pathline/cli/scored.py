@@ -125,15 +125,7 @@ def others(run: Run, data: str, count: int, is_free: bool) -> Points:
         ValueError: If they have another shape than the run's, or classes that it does not know.
     """
     samples, about = _loaded(data, run, is_free)
-    if run.columns and samples.columns and run.columns != samples.columns:
-        missing = [name for name in run.columns if name not in samples.columns]
-        if missing:
-            raise ValueError(
-                f"--data must have the columns that {run.folder} was trained on, and {data} has no {missing[0]!r}; "
-                f"it has {', '.join(samples.columns)}"
-            )
-        order = torch.tensor([samples.columns.index(name) for name in run.columns])
-        samples = replace(samples, x=samples.x[:][:, order], columns=run.columns)
+    samples = samples.ordered(run.columns, f"--data must have the columns that {run.folder} was trained on, and {data}")
     if samples.shape != run.shape:
         raise ValueError(
             f"--data must have samples of shape {run.shape}, as {run.folder} was trained on, got {samples.shape} from "

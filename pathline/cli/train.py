@@ -108,7 +108,7 @@ def _new(
         Run.check_place(out, arguments.overwrite)
     samples = _read(config, group)
     split = samples.split(config.held_out, config.seed)
-    begin = config.load_start(samples.shape, split[0].units, len(samples))
+    begin = config.load_start(samples.shape, split[0].units, len(samples), samples.columns)
     begin_held_out = None
     if begin is not None and config.paired:
         held = samples.held_out(config.held_out, config.seed)

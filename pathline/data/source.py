@@ -105,6 +105,24 @@ class Samples:
         """Another name of `y`."""
         return dict(self.y)
 
+    def ordered(self, columns: tuple[str, ...], need: str) -> Samples:
+        """The same samples, their columns taken by name in this order; as they are where either has no names.
+
+        Args:
+            columns: The names.
+            need: How an error begins that says which of them is missing.
+
+        Raises:
+            ValueError: If a column is missing.
+        """
+        if not columns or not self.columns or columns == self.columns:
+            return self
+        missing = [name for name in columns if name not in self.columns]
+        if missing:
+            raise ValueError(f"{need} has no {missing[0]!r}; it has {', '.join(self.columns)}")
+        order = torch.tensor([self.columns.index(name) for name in columns])
+        return replace(self, x=self.x[:][:, order], columns=columns)
+
     @property
     def units(self) -> Normalisation:
         """The normalisation, learned from these samples unless it is given."""

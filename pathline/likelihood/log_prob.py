@@ -149,7 +149,10 @@ def sample_with_log_prob(
     with torch.no_grad():
         before = log_start(field, x, times[0])
         found = [*in_batches(field, len(x), run)]
-    return torch.cat([end for end, _ in found]), before - torch.cat([change for _, change in found], 1).mean(0)
+    made = torch.cat([end for end, _ in found])
+    if isinstance(solver, RungeKutta):
+        warn_of_scale(field, made, times, "samples", stacklevel=3)
+    return made, before - torch.cat([change for _, change in found], 1).mean(0)
 
 
 def carry(

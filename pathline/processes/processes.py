@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pathline.arguments import described, function
+from pathline.arguments import described, function, number
 from pathline.tensors import Time, meet, time_of
 
 FieldFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -93,6 +93,9 @@ class LinearODE:
     """dx = -theta x dt: exponential decay, the first example of the course."""
 
     theta: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("theta", self.theta)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """-theta x."""

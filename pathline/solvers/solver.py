@@ -14,6 +14,7 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,8 +65,8 @@ def diffusion_at(process: Any, x: Tensor, t: Tensor) -> Any:
         ValueError: If it is neither a number, nor one for each sample, nor of the shape of `x`.
     """
     sigma = process.diffusion(x, t)
-    if isinstance(sigma, Real):
-        return sigma
+    if isinstance(sigma, Real) or (isinstance(sigma, np.ndarray) and not sigma.ndim):
+        return float(sigma)
     if not isinstance(sigma, Tensor) or sigma.shape not in ((), x.shape[:1], x.shape):
         raise ValueError(
             f"diffusion must be a number, one for each sample, {tuple(x.shape[:1])}, or of the shape of x, "

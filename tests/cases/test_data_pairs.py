@@ -201,3 +201,22 @@ def test_the_command_refuses_what_would_part_them_before_the_folder_is_made(file
 def test_pairs_without_a_start_are_refused(files, capsys):
     assert command("train", "vectors", "--data", files / "to.npy", "--paired") == 2
     assert "use --start FILE" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_start_is_read_by_the_names_of_its_columns(tmp_path, capsys):  # before: by their places, b for a
+    rows = X.repeat(1, 2) * torch.tensor([1.0, 50.0])
+
+    def table(name, header, columns):
+        lines = [",".join(header), *(",".join(f"{v:.6f}" for v in row) for row in rows[:, columns].tolist())]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return str(tmp_path / name)
+
+    data = table("data.csv", "ab", [0, 1])
+    flags = "--bridge 0 --paired --steps 1 --batch-size 8 --width 8 --depth 1 --data".split()
+    flags += [data, "--out", str(tmp_path / "run")]
+    assert main(["train", "vectors", *flags, "--start", table("c.csv", "bc", [1, 0])]) == 2
+    assert "c.csv has no 'a'; it has b, c" in capsys.readouterr().err
+    assert main(["train", "vectors", *flags, "--start", table("ba.csv", "ba", [1, 0])]) == 0
+    run = pl.load(tmp_path / "run").run
+    begin = run.normalisation.back(run.source())
+    assert torch.allclose(50 * begin[:, 0], begin[:, 1], atol=1e-3)
