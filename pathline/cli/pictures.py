@@ -26,6 +26,7 @@ from pathline.plots.loss import loss, loss_by_time
 from pathline.plots.scatter import scatter
 from pathline.quoting import drawn
 from pathline.runs import Run, guided
+from pathline.sampling.dynamics import field_heads
 from pathline.sampling.grids import UNIFORM
 from pathline.sampling.multistep import GeneralSampler
 from pathline.sampling.sample import sample, start_of
@@ -47,6 +48,44 @@ def draw_all(run: Run, training: Samples) -> None:
     draw_grid(run, sample_conditions(run, field, w), w, run.samples_folder / "grid.png")
     draw_animation(run, field, w, ((), ()) if training.is_image else window(training))
     draw_loss(run)
+
+
+class _Still(Field):
+    """A field whose predictions are all 0: it tells whether the steps of a sampler can be read, without a network."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self.path, self.prediction = field.path, field.prediction
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        return tuple(torch.zeros_like(x) for _ in self.heads) if isinstance(self.prediction, tuple) else 0 * x
+
+
+def check_schedule(field: Field, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a noise schedule on which the steps of the pictures cannot be read, before anything is trained.
+
+    Args:
+        field: With the path and the prediction of the model; it is not called.
+        shape: Of a sample.
+        name: The schedule, as the user gave it.
+
+    Raises:
+        ValueError: If a sampler of the pictures cannot step along it.
+    """
+    still = _Still(field)
+    for sampler, steps in (
+        (default_sampler(), PREVIEW_STEPS),
+        (default_sampler(), STEPS),
+        (GeneralSampler(UNIFORM), STEPS),
+    ):
+        try:
+            for _ in sampler.walk(still, torch.zeros(1, *shape), sampler.times(still, steps=steps)):
+                pass
+        except ValueError as error:
+            raise ValueError(
+                f"--schedule must be one that can be sampled in {steps} steps, as for the pictures, got {name}: it "
+                f"turns noise into data too suddenly for a {field_heads(field)}; take linear, cosine or a smaller power"
+            ) from error
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pathline.cli.board import Board
 from pathline.cli.card import write_card
 from pathline.cli.flags import parsed
 from pathline.cli.interruption import Interruption
-from pathline.cli.pictures import draw_all, draw_preview, drawn_as, sample_preview
+from pathline.cli.pictures import check_schedule, draw_all, draw_preview, drawn_as, sample_preview
 from pathline.cli.progress import progress
 from pathline.cli.several import parsed_once, said_once
 from pathline.cli.terminal import Terminal, warn
@@ -115,9 +115,10 @@ def _new(
         begin, begin_held_out = begin[~held], begin[held]
     encoder = group.in_turn(lambda: encoder_for(config, split[0]))
     form = None if encoder is None else encoder.form
-    config.loss(
-        config.field(samples.shape, len(samples.classes), len(samples.numbers), form), begin
-    )  # refuses wrong names
+    field = config.field(samples.shape, len(samples.classes), len(samples.numbers), form)
+    config.loss(field, begin)  # refuses wrong names
+    if not config.is_bridge:
+        check_schedule(field, samples.shape, config.schedule)
     if group.is_first:
         run = Run.create(out, config, split[0], arguments.overwrite, begin, encoder, split[1], begin_held_out)
         stack.enter_context(run.locked())

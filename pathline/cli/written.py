@@ -40,6 +40,7 @@ from pathline.runs import Run
 OF_FILES = (".png", ".npz", ".csv")  # what ends so is a file, even if there is a folder of that name
 COLUMNS = 10  # of one picture of images
 MOST_IMAGES = 9000  # in one picture, of which matplotlib draws 65,536 pixels at most
+MOST_POINTS = 10_000_000  # in one scatter plot, which holds them all in memory
 CHUNK = 1 << 14  # conditions at a time
 BRIGHT = 128  # from which on the highest value of images is that of levels from 0 to 255
 DIGITS = 6  # of the names of single images, at least
@@ -79,10 +80,11 @@ def check(run: Run, count: int, out: Path, suffix: str) -> None:
                 f"--count must be of samples that the disk has room for, got {count:,}, which take {need / 1e9:,.1f} "
                 f"GB or more, and {free / 1e9:,.1f} GB are free in {place}"
             )
-    if suffix == ".png" and is_image and count > MOST_IMAGES:
+    most = MOST_IMAGES if is_image else MOST_POINTS
+    if suffix == ".png" and count > most:
         raise ValueError(
-            f"--count must be at most {MOST_IMAGES:,} for one picture, got {count:,}; write them to an .npz, or as "
-            "single images to a folder, --out FOLDER/"
+            f"--count must be at most {most:,} for one picture, got {count:,}; write them to an .npz, or "
+            + ("as single images to a folder, --out FOLDER/" if is_image else "to a .csv")
         )
 
 

@@ -155,3 +155,15 @@ def test_resources_that_run_out_are_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(info, "parsed", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         main(["info", "x"])
+
+
+@pytest.mark.parametrize("schedule", ["polynomial:1e9", "polynomial:1e30"])  # before: after training, "take more steps"
+def test_a_schedule_that_cannot_be_drawn_is_refused_before_the_work(schedule, tmp_path, capsys):
+    line = f"train moons --schedule {schedule} --steps 2 --out {tmp_path / 'run'}"
+    assert f"steps, as for the pictures, got {schedule}: it turns noise into data too suddenly" in told(capsys, line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_picture_of_too_many_points_is_refused_before_the_work(run, capsys):  # before: 20,470 hours of work
+    said = told(capsys, f"sample {run.folder} --count 1000000000000")
+    assert "--count must be at most 10,000,000 for one picture, got 1,000,000,000,000" in said
