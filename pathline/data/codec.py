@@ -139,7 +139,12 @@ class Codec:
 
 
 def codec_of(samples: Samples, has_text: bool = False) -> Codec:
-    """That of training samples."""
+    """The codec of a data set: its class names and their type, the share of each class, and the units of its numbers.
+
+    Args:
+        samples: What the model is trained on.
+        has_text: Whether the model is conditioned on captions too.
+    """
     shares: tuple[float, ...] = ()
     if CLASS in samples.y and samples.classes:
         counts = torch.bincount(samples.y[CLASS], minlength=len(samples.classes)).double()

@@ -102,7 +102,7 @@ class Samples:
 
     @property
     def conditions(self) -> dict[str, Tensor]:
-        """Another name of `y`."""
+        """The conditions by kind, a copy of `y`; the name is that of earlier versions."""
         return dict(self.y)
 
     def ordered(self, columns: tuple[str, ...], need: str) -> Samples:

@@ -320,12 +320,12 @@ class _OfUnit(Schedule):
         return self.schedule.beta(t)
 
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(scale alpha', beta')."""
+        """The slopes (scale alpha', beta'), each of the shape of t."""
         alpha_dot, beta_dot = self.schedule.slopes(t)
         return self.scale * alpha_dot, beta_dot
 
     def variance_slope(self, t: Tensor) -> Tensor:
-        """That of the schedule."""
+        """The slope of beta^2, which the scale of the data does not change."""
         return self.schedule.variance_slope(t)
 
 
